@@ -1,0 +1,40 @@
+# One verb each: demo, test, lint, bench. Needs Python >= 3.11 and make; all else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test lint bench clean
+
+# The main job: a census of all Python sources of this interpreter on four engines, then serially, then compared.
+demo: $(VENV)/.ready
+	$(BIN)/python examples/source_census.py
+
+# The whole suite.
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+# The short form; `.venv/bin/python bench/run.py --full` measures everything.
+bench: $(VENV)/.ready
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) bench/.envs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# A new venv if there is none; the stamps say what was last installed into it.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "enginery needs Python 3.11 or later, but $(PYTHON) is " + sys.version.split()[0] + ". Try: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[test,lint]'
+	@touch $@ $(VENV)/.ready
