@@ -1,0 +1,1 @@
+"""What is said: messages, serialization, functions. No I/O."""

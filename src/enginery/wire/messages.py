@@ -1,0 +1,402 @@
+"""Every message of the protocol, one typed struct each: the protocol on one page. No I/O.
+
+Three kinds of peer dial the controller's two endpoints: clients the first, engines and nannies the second.
+Each message is one msgpack header, followed by the raw frames its tasks or results own, in their order.
+
+Rules of the room:
+
+1. A peer's first message is its hello. It carries ``version``; the answer is ``Welcome`` or ``Refused``.
+2. Task ids are integers chosen by the client inside the range its welcome granted, so every hop passes the same
+   ``Task`` struct on without translating it.
+3. ``payload``, ``function`` bodies and frames are opaque to the controller. Nothing here is ever unpickled by it.
+4. Lists are the normal case: a sender puts everything that has accumulated for one receiver into one message.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+#: Version of the protocol. Peers whose hello names another one are refused with a message that names both.
+VERSION: Final = 1
+#: Bits of a task id below the client's number: each client may number 2**40 requests.
+CLIENT_SHIFT: Final = 40
+
+
+class Action(IntEnum):
+    """What an engine does with a task."""
+
+    APPLY = 0  #: call ``function`` with the packed ``(args, kwargs)``
+    MAP = 1  #: call ``function`` on each packed argument tuple, return the list
+    EXECUTE = 2  #: run source text in the namespace
+    PUSH = 3  #: set names in the namespace
+    PULL = 4  #: evaluate names or expressions
+    CLEAR = 5  #: forget everything the user put into the namespace
+
+
+class Status(IntEnum):
+    """How a task ended."""
+
+    OK = 0
+    ERROR = 1  #: user code raised
+    ABORTED = 2  #: taken back before it began, or interrupted on request
+    LOST = 3  #: its engine died or left
+    UNRUNNABLE = 4  #: it could never run: dependency, target, timeout, or a function nobody has
+
+
+class Segment(Struct, array_like=True, frozen=True, gc=False):
+    """A buffer that travels through shared memory: buffer ``index`` is ``size`` bytes of file ``name``."""
+
+    index: int
+    name: str
+    size: int
+
+
+class Dependency(Struct, array_like=True, frozen=True):
+    """Ids of tasks that must have ended: all or any of them, in success, failure, or either."""
+
+    ids: list[int]
+    all: bool = True
+    success: bool = True
+    failure: bool = False
+
+
+class Options(Struct, array_like=True):
+    """What only some tasks carry. Durations are seconds."""
+
+    targets: list[int] | None = None
+    after: Dependency | None = None
+    follow: Dependency | None = None
+    timeout: float | None = None  #: how long unmet dependencies may keep it waiting
+    retries: int = 0
+    label: str = ""
+    priority: int = 0
+    time_limit: float | None = None  #: how long it may run
+
+
+class Task(Struct, array_like=True, gc=False):
+    """One unit of work as it travels from client to engine.
+
+    ``function`` is the digest of a function sent by ``Functions`` (empty for actions that need none),
+    ``payload`` the packed arguments; ``frames`` raw frames and ``shared`` segments hold its large buffers.
+    """
+
+    id: int
+    action: int
+    function: bytes
+    payload: bytes
+    frames: int = 0
+    options: Options | None = None
+    shared: list[Segment] | None = None
+
+
+class Fault(Struct, array_like=True, gc=False):
+    """An exception in words: its class name, its text, the formatted traceback, and who noticed it.
+
+    ``kind`` is ``"remote"`` for exceptions of user code, else the name of the class in ``enginery.errors``
+    that the client shall raise.
+    """
+
+    kind: str
+    ename: str
+    evalue: str
+    traceback: str = ""
+
+
+class Result(Struct, array_like=True, gc=False):
+    """How one task ended. Times are seconds since the epoch by the engine's clock."""
+
+    id: int
+    status: int
+    payload: bytes
+    frames: int = 0
+    started: float = 0.0
+    finished: float = 0.0
+    fault: Fault | None = None
+    shared: list[Segment] | None = None
+
+
+class Output(Struct, array_like=True, gc=False):
+    """Something a task said while it ran.
+
+    ``kind`` is stdout, stderr, display, result, error or data. Streams use ``text``; the others carry a
+    msgpack-encoded mapping in ``data`` (for display and result: ``{"data": mimebundle, "metadata": …}``).
+    """
+
+    task: int
+    kind: str
+    text: str = ""
+    data: bytes = b""
+
+
+class EngineInfo(Struct, frozen=True):
+    """Who an engine is."""
+
+    id: int
+    uuid: str
+    pid: int
+    host: str
+
+
+# --- from clients -------------------------------------------------------------------------------------------------
+
+
+class ClientHello(Struct, tag="client-hello"):
+    """First words of a client. ``client`` and ``token`` are set when it comes back after a lost connection."""
+
+    version: int
+    session: str
+    pid: int
+    host: str
+    user: str
+    client: int = -1
+    token: str = ""
+
+
+class Functions(Struct, tag="functions"):
+    """Bodies of functions by digest: from a client ahead of first use, to an engine ahead of first use."""
+
+    bodies: dict[bytes, bytes]
+
+
+class Submit(Struct, tag="submit"):
+    """Balanced tasks: any engine may run them."""
+
+    tasks: list[Task]
+
+
+class Request(Struct, array_like=True, gc=False):
+    """A task for each of ``targets``. The copy for target number *i* has the id ``task.id + i``."""
+
+    targets: list[int]
+    task: Task
+
+
+class Direct(Struct, tag="direct"):
+    """Requests addressed to engines, run by each in the order sent."""
+
+    requests: list[Request]
+
+
+class Abort(Struct, tag="abort"):
+    """Take tasks back; with ``interrupt`` also those that run. To the controller, and on to engines."""
+
+    ids: list[int]
+    interrupt: bool = False
+
+
+class Query(Struct, tag="query"):
+    """A question to the controller; the ``Answer`` has the same number. Arguments are plain values."""
+
+    number: int
+    name: str
+    arguments: dict[str, object] = {}
+
+
+class Signal(Struct, tag="signal"):
+    """Deliver a signal (a number or a name such as SIGINT) to engines, through their nannies."""
+
+    number: int
+    targets: list[int]
+    signal: int | str
+
+
+class Shutdown(Struct, tag="shutdown"):
+    """Stop engines (or restart them), and the controller too if ``controller``."""
+
+    number: int
+    targets: list[int]
+    restart: bool = False
+    controller: bool = False
+
+
+class Release(Struct, tag="release"):
+    """Shared segments the sender has let go of."""
+
+    names: list[str]
+
+
+class Ping(Struct, tag="ping"):
+    """Are you there? Answered by ``Pong`` with the same number. Either side may ask."""
+
+    number: int
+
+
+class Pong(Struct, tag="pong"):
+    """I am here."""
+
+    number: int
+
+
+class Bye(Struct, tag="bye"):
+    """The sender leaves, and why."""
+
+    reason: str = ""
+
+
+# --- from engines and nannies -------------------------------------------------------------------------------------
+
+
+class EngineHello(Struct, tag="engine-hello"):
+    """First words of an engine. ``uuid`` names this incarnation; ``id`` is wanted by MPI ranks and returners."""
+
+    version: int
+    uuid: str
+    pid: int
+    host: str
+    id: int = -1
+    holding: list[int] = []
+
+
+class Done(Struct, tag="done"):
+    """Results, in the order the tasks ended."""
+
+    results: list[Result]
+
+
+class Said(Struct, tag="said"):
+    """Output, in program order; sent before the results of the tasks that made it."""
+
+    outputs: list[Output]
+
+
+class Returned(Struct, tag="returned"):
+    """Tasks handed back unbegun, in answer to ``Return``."""
+
+    ids: list[int]
+
+
+class Missing(Struct, tag="missing"):
+    """Functions the sender has been asked to run or forward but does not have."""
+
+    digests: list[bytes]
+
+
+class NannyHello(Struct, tag="nanny-hello"):
+    """First words of the process that watches engines."""
+
+    version: int
+    pid: int
+    host: str
+    engines: list[str]
+
+
+class EngineExited(Struct, tag="engine-exited"):
+    """An engine process is gone. ``code`` is negative for a signal, as in ``subprocess``.
+
+    ``balanced`` and ``direct`` are the ids of the last task of each kind it had begun (-1: none), so that what it
+    had only queued can run elsewhere without counting as an attempt.
+    """
+
+    uuid: str
+    pid: int
+    code: int
+    balanced: int = -1
+    direct: int = -1
+    note: str = ""
+    restarting: bool = False
+
+
+# --- from the controller ------------------------------------------------------------------------------------------
+
+
+class Welcome(Struct, tag="welcome"):
+    """Accepted. ``number`` is the client's number or the engine's id; ``period`` the heartbeat in seconds."""
+
+    number: int
+    token: str
+    epoch: int
+    period: float
+    window: int = 0  #: bytes a client may have outstanding
+    runtime: str = ""  #: folder of shared segments, empty where there is none
+    engines: list[EngineInfo] = []
+
+
+class Refused(Struct, tag="refused"):
+    """Not accepted; the connection is of no further use. ``kind`` names a class in ``enginery.errors``."""
+
+    kind: str
+    reason: str
+
+
+class Assign(Struct, tag="assign"):
+    """Tasks for an engine; ``direct`` ones go before balanced ones it has not begun."""
+
+    tasks: list[Task]
+    direct: bool = False
+
+
+class Return(Struct, tag="return"):
+    """Hand back up to ``count`` balanced tasks you have not begun: another engine is idle."""
+
+    count: int
+
+
+class Results(Struct, tag="results"):
+    """Results for a client, all from ``engine`` (-1: from the controller itself)."""
+
+    engine: int
+    results: list[Result]
+
+
+class Outputs(Struct, tag="outputs"):
+    """Output for a client, all from ``engine``."""
+
+    engine: int
+    outputs: list[Output]
+
+
+class Departure(Struct, array_like=True):
+    """An engine that left, in words."""
+
+    id: int
+    uuid: str
+    reason: str
+
+
+class News(Struct, tag="news"):
+    """Engines that joined or left."""
+
+    joined: list[EngineInfo] = []
+    left: list[Departure] = []
+
+
+class Answer(Struct, tag="answer"):
+    """The answer to a ``Query``, ``Signal`` or ``Shutdown``: a plain value, or what was wrong."""
+
+    number: int
+    value: object = None
+    error: str = ""
+
+
+class Deliver(Struct, tag="deliver"):
+    """To a nanny: send this signal to the engine with this uuid."""
+
+    uuid: str
+    signal: int | str
+
+
+class Restart(Struct, tag="restart"):
+    """To a nanny: stop the engine with this uuid and start it anew."""
+
+    uuid: str
+
+
+FromClient = ClientHello | Functions | Submit | Direct | Abort | Query | Signal | Shutdown | Release | Ping | Pong | Bye
+FromEngine = EngineHello | Done | Said | Returned | Missing | NannyHello | EngineExited | Release | Ping | Pong | Bye
+ToClient = Welcome | Refused | Results | Outputs | News | Missing | Answer | Release | Ping | Pong | Bye
+ToEngine = (
+    Welcome | Refused | Functions | Assign | Return | Abort | Release | Deliver | Restart | Shutdown | Ping | Pong | Bye
+)
+
+#: What decoding garbage may raise.
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+encode = msgspec.msgpack.Encoder().encode
+decode_from_client = msgspec.msgpack.Decoder(FromClient).decode
+decode_from_engine = msgspec.msgpack.Decoder(FromEngine).decode
+decode_to_client = msgspec.msgpack.Decoder(ToClient).decode
+decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode
