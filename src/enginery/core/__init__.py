@@ -1,0 +1,1 @@
+"""The minds that decide: scheduler, engine membership, client requests. No I/O."""

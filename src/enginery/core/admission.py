@@ -1,0 +1,124 @@
+"""Whether and when a task with options may run: targets, dependencies, their timeouts. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from enginery.core import faults
+from enginery.core.dependencies import Graph, Verdict, Wait
+from enginery.core.ledger import Ledger
+from enginery.wire.messages import CLIENT_SHIFT
+
+if TYPE_CHECKING:
+    from enginery.core.ledger import Ending
+    from enginery.core.scheduler import Scheduler
+    from enginery.wire.messages import Dependency, Task
+
+
+class Admission:
+    """Tasks that have to wait, and what they wait for. True while any does."""
+
+    __slots__ = ("_graph", "_scheduler", "_settling", "ledger")
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.ledger = Ledger()
+        self._scheduler = scheduler
+        self._graph = Graph()
+        self._settling: deque[int] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._graph)
+
+    def admit(self, task: Task, now: float) -> None:
+        """Take in a submitted task with options: it becomes ready, waits, or ends at once."""
+        options = task.options
+        assert options is not None
+        scheduler, book = self._scheduler, self._scheduler.book
+        if not (options.retries or options.targets is not None or options.after or options.follow):
+            scheduler.place(task)
+            return
+        rare = book.rare_of(task.id)
+        rare.retries_left = options.retries
+        if options.targets is not None:
+            rare.targets = frozenset(options.targets)
+        if not (self._await(task, options.after) and self._await(task, options.follow, follow=True)):
+            return
+        if not rare.unmet:
+            scheduler.place(task)
+            return
+        book.waiting[task.id] = task
+        if options.timeout is not None:
+            scheduler.wake_at(now + options.timeout, task.id)
+
+    def wake(self, ended: int) -> None:
+        """A task has ended: settle those that wait for it, and those that wait for the ones that fail by it."""
+        self._settling.append(ended)
+        if len(self._settling) > 1:
+            return  # the call further out goes on with it; recursion would follow chains of any length
+        clients, waiting = self._scheduler.clients, self._scheduler.book.waiting
+        while self._settling:
+            number = self._settling[0]
+            client = clients.get(number >> CLIENT_SHIFT)
+            waits = self._graph.ended(number)
+            if waits:
+                ending = self.ledger.read(number, client.highest if client is not None else number + 1)
+                for wait in waits:
+                    if wait.task.id in waiting and wait.verdict is Verdict.OPEN:
+                        self._settle(wait, ending)
+            self._settling.popleft()
+
+    def awaited_by(self, task: int) -> list[int]:
+        """Ids of the unfinished tasks that a waiting task depends on. Linear: for questions only."""
+        return self._graph.awaited_by(task)
+
+    def _await(self, task: Task, dependency: Dependency | None, *, follow: bool = False) -> bool:
+        """Note a dependency. False if it has ended the task."""
+        if dependency is None or not dependency.ids:
+            return True
+        scheduler = self._scheduler
+        wait = Wait(task, dependency, follow=follow)
+        pending: list[int] = []
+        unknown: list[int] = []
+        for number in dict.fromkeys(dependency.ids):
+            client = scheduler.clients.get(number >> CLIENT_SHIFT)
+            if number == task.id or (
+                number not in scheduler.book.tasks and (not client or not client.has_used(number))
+            ):
+                unknown.append(number)
+            elif number in scheduler.book.tasks:
+                pending.append(number)
+            elif client is not None:
+                wait.settle(self.ledger.read(number, client.highest))
+        if unknown:
+            scheduler.fail(task, faults.invalid(unknown))
+            return False
+        if wait.verdict is not Verdict.OPEN:
+            return self._decide(wait)
+        scheduler.book.rare_of(task.id).unmet += 1
+        self._graph.add(wait, pending)
+        return True
+
+    def _settle(self, wait: Wait, ending: Ending) -> None:
+        if wait.settle(ending) is Verdict.OPEN or not self._decide(wait):
+            return
+        scheduler = self._scheduler
+        rare = scheduler.book.rare_of(wait.task.id)
+        rare.unmet -= 1
+        if not rare.unmet:
+            del scheduler.book.waiting[wait.task.id]
+            scheduler.place(wait.task)
+
+    def _decide(self, wait: Wait) -> bool:
+        """A dependency is met or impossible. False if that has ended the task."""
+        scheduler, task = self._scheduler, wait.task
+        rare = scheduler.book.rare_of(task.id)
+        if wait.verdict is Verdict.IMPOSSIBLE:
+            scheduler.fail(task, faults.impossible(rare, "A task it depends on did not end as required."))
+            return False
+        if wait.follow and wait.places is not None:
+            rare.place = frozenset(wait.places)
+            if not rare.place:
+                scheduler.fail(task, faults.impossible(rare, "The tasks it follows ran on different engines."))
+                return False
+        return True

@@ -1,0 +1,91 @@
+"""What the scheduler knows of one engine and of one client. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from enginery.wire.messages import CLIENT_SHIFT
+
+if TYPE_CHECKING:
+    from enginery.wire.messages import EngineInfo, Task
+
+#: Unused ranges of ids remembered for one client; past that the oldest count as used.
+MAX_GAPS: Final = 1000
+
+
+class EngineRecord:
+    """A registered engine and the work it holds, by task id in the order sent."""
+
+    __slots__ = (
+        "asked_back",
+        "balanced",
+        "completed",
+        "counts",
+        "direct",
+        "functions",
+        "heard",
+        "info",
+        "lanes",
+        "nanny",
+        "progressed",
+    )
+
+    def __init__(self, info: EngineInfo, now: float) -> None:
+        self.info = info
+        self.balanced: dict[int, Task] = {}  #: tasks any engine might have run
+        self.direct: dict[int, Task] = {}  #: tasks addressed to this engine
+        self.counts: dict[bytes, int] = {}  #: how many of the balanced ones call which function
+        self.functions: set[bytes] = set()  #: digests of the bodies it has been sent
+        self.lanes: dict[frozenset[int], None] = {}  #: restricted lanes it could serve now
+        self.heard = now
+        self.progressed = now  #: when a balanced task last ended, or the first was given
+        self.completed = 0  #: results received from it
+        self.asked_back = False  #: a Return is under way
+        self.nanny = -1  #: number of the nanny that watches it
+
+    @property
+    def load(self) -> int:
+        """How many balanced tasks it holds."""
+        return len(self.balanced)
+
+    def __repr__(self) -> str:
+        return f"<EngineRecord {self.info.id} balanced={len(self.balanced)} direct={len(self.direct)}>"
+
+
+class ClientRecord:
+    """A client, and which task ids it has used."""
+
+    __slots__ = ("connected", "gaps", "heard", "highest", "name", "number", "token")
+
+    def __init__(self, number: int, name: str, token: str, now: float) -> None:
+        self.number = number
+        self.name = name
+        self.token = token
+        self.connected = True
+        self.heard = now
+        self.highest = number << CLIENT_SHIFT  #: one above the highest task id it has used
+        self.gaps: list[tuple[int, int]] = []  #: ranges below that are unused yet: threads of a client overtake
+
+    def claim(self, first: int, count: int) -> bool:
+        """Use ``count`` ids from ``first`` on. False if any is outside the client's range or was used before."""
+        end = first + count
+        if first == self.highest and (end - 1) >> CLIENT_SHIFT == self.number:
+            self.highest = end
+            return True
+        if first > self.highest and (end - 1) >> CLIENT_SHIFT == self.number:
+            self.gaps.append((self.highest, first))
+            del self.gaps[:-MAX_GAPS]
+            self.highest = end
+            return True
+        for at, (low, high) in enumerate(self.gaps):
+            if low <= first and end <= high:
+                self.gaps[at : at + 1] = [gap for gap in ((low, first), (end, high)) if gap[0] < gap[1]]
+                return True
+        return False
+
+    def has_used(self, task: int) -> bool:
+        """Whether a task with this id was ever submitted."""
+        return task < self.highest and not any(low <= task < high for low, high in self.gaps)
+
+    def __repr__(self) -> str:
+        return f"<ClientRecord {self.number} {self.name}>"

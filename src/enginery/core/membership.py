@@ -1,0 +1,186 @@
+"""The engine's mind: its place in the cluster, the tasks it holds, what it wants to say. No I/O.
+
+Two threads use it, the one that runs user code and the one that reads the line. What they share are deques, whose
+ends are taken and given atomically; everything else belongs to whoever holds the line's lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from enginery.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Results put into one message at most.
+MESSAGE_RESULTS: Final = 2000
+
+
+class Held(NamedTuple):
+    """A task an engine holds, with its raw frames."""
+
+    task: m.Task
+    frames: list[object]
+    direct: bool
+
+
+class Membership:
+    """What one engine holds and says."""
+
+    def __init__(self, hello: m.EngineHello) -> None:
+        self.id = -1
+        self.welcome: m.Welcome | None = None
+        self.refused: m.Refused | None = None
+        self.leaving: str | None = None  #: why the engine has to leave
+        self.direct: deque[Held] = deque()
+        self.balanced: deque[Held] = deque()
+        self.bodies: dict[bytes, bytes] = {}
+        self.aborted: set[int] = set()  #: tasks taken back while they stood here or were run
+        self.running = -1
+        self.interrupt = False  #: the running task is to be interrupted; taken by the link
+        self._parked: dict[bytes, list[Held]] = {}
+        self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque([hello])
+        self._frames: dict[int, list[memoryview]] = {}
+        self._message: tuple[bytes, list[object]] | None = None
+
+    # --- work ---------------------------------------------------------------------------------------------------
+
+    def has_work(self) -> bool:
+        """Whether there is a task to run, or a reason to leave."""
+        return bool(self.direct or self.balanced or self.leaving is not None)
+
+    def take(self) -> Held | None:
+        """The next task to run: direct ones first. Skips those that were taken back."""
+        for queue in (self.direct, self.balanced):
+            while queue:
+                try:
+                    held = queue.popleft()
+                except IndexError:  # handed back by the other thread meanwhile
+                    break
+                if self.aborted and held.task.id in self.aborted:
+                    self._give_up(held.task.id)
+                    continue
+                return held
+        return None
+
+    def park(self, held: Held) -> None:
+        """The function of a task is missing: keep the task aside until it comes."""
+        digest = held.task.function
+        self._parked.setdefault(digest, []).append(held)
+        self.say(m.Missing([digest]))
+
+    def finished(self, result: m.Result, buffers: list[memoryview]) -> None:
+        """A task has ended."""
+        if buffers:
+            self._frames[result.id] = buffers
+        self._outgoing.append(result)
+
+    def say(self, message: m.FromEngine | m.Output) -> None:
+        """Say something, after everything said before."""
+        self._outgoing.append(message)
+
+    def has_unsent(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self._outgoing) or self._message is not None
+
+    def _give_up(self, task: int) -> None:
+        self.aborted.discard(task)
+        fault = m.Fault("TaskAborted", "TaskAborted", "The task was aborted before it began.")
+        self._outgoing.append(m.Result(task, m.Status.ABORTED, b"", fault=fault))
+
+    # --- hearing ------------------------------------------------------------------------------------------------
+
+    def heard(self, message: m.ToEngine, frames: list[object]) -> None:
+        """Take in a message of the controller."""
+        if type(message) is m.Assign:
+            self._assigned(message, frames)
+        elif type(message) is m.Functions:
+            self._supplied(message.bodies)
+        elif type(message) is m.Return:
+            self._hand_back(message.count)
+        elif type(message) is m.Abort:
+            self._abort(message.ids, interrupt=message.interrupt)
+        elif type(message) is m.Ping:
+            self.say(m.Pong(message.number))
+        elif type(message) is m.Welcome:
+            self.welcome, self.id = message, message.number
+        elif type(message) is m.Refused:
+            self.refused = message
+            self.leaving = f"the controller refused it: {message.reason}"
+        elif type(message) is m.Shutdown:
+            self.leaving = "it was asked to shut down"
+        elif type(message) is m.Bye:
+            self.leaving = message.reason or "the controller has left"
+
+    def _assigned(self, assign: m.Assign, frames: list[object]) -> None:
+        direct = assign.direct
+        queue = self.direct if direct else self.balanced
+        if not frames:
+            none: list[object] = []
+            queue.extend([Held(task, none, direct) for task in assign.tasks])
+            return
+        at = 0
+        for task in assign.tasks:
+            queue.append(Held(task, frames[at : at + task.frames], direct))
+            at += task.frames
+
+    def _supplied(self, bodies: dict[bytes, bytes]) -> None:
+        self.bodies.update(bodies)
+        for digest in bodies:
+            for held in reversed(self._parked.pop(digest, [])):
+                (self.direct if held.direct else self.balanced).appendleft(held)
+
+    def _hand_back(self, count: int) -> None:
+        ids: list[int] = []
+        while len(ids) < count:
+            try:
+                ids.append(self.balanced.pop().task.id)
+            except IndexError:  # the other thread has begun the last of them
+                break
+        ids.reverse()
+        self.say(m.Returned(ids))
+
+    def _abort(self, ids: Sequence[int], *, interrupt: bool) -> None:
+        held = {one.task.id for queue in (self.direct, self.balanced) for one in tuple(queue)}
+        for task in ids:
+            if task in held:
+                self.aborted.add(task)
+            elif task == self.running and interrupt:
+                self.aborted.add(task)
+                self.interrupt = True
+        for digest, parked in list(self._parked.items()):
+            for one in parked:
+                if one.task.id in ids:
+                    self._give_up(one.task.id)
+            self._parked[digest] = [one for one in parked if one.task.id not in ids]
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    def next_message(self) -> tuple[bytes, list[object]] | None:
+        """See ``net.line.Speaker``: runs of results and of output leave as one message each."""
+        if self._message is None and self._outgoing:
+            self._message = self._compose()
+        return self._message
+
+    def sent(self) -> None:
+        """See ``net.line.Speaker``."""
+        self._message = None
+
+    def _compose(self) -> tuple[bytes, list[object]]:
+        outgoing = self._outgoing
+        kind = type(outgoing[0])
+        if kind is not m.Result and kind is not m.Output:
+            return m.encode(outgoing.popleft()), []
+        items: list[object] = []
+        take, put = outgoing.popleft, items.append
+        while outgoing and type(outgoing[0]) is kind and len(items) < MESSAGE_RESULTS:
+            put(take())
+        if kind is m.Output:
+            return m.encode(m.Said(items)), []  # type: ignore[arg-type]  # all are of that kind
+        frames: list[object] = []
+        if self._frames:
+            for item in items:
+                frames += self._frames.pop(item.id, ())  # type: ignore[attr-defined]  # they are results
+        return m.encode(m.Done(items)), frames  # type: ignore[arg-type]  # likewise

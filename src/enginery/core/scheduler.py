@@ -1,0 +1,485 @@
+"""The controller's mind: one method per stimulus, actions in an outbox. No I/O.
+
+Rules of the room:
+
+1. Whatever the controller knows of tasks, engines and clients is known here and nowhere else.
+2. Time comes in as ``now`` (monotonic seconds), chance as an object; equal stimuli give equal actions.
+3. Every accepted task ends in exactly one final result.
+4. Funnel: an engine leaves through ``engine_left`` and no other way.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final
+
+from enginery.core import faults
+from enginery.core.actions import Outbox, To
+from enginery.core.admission import Admission
+from enginery.core.book import Book
+from enginery.core.dealer import Dealer
+from enginery.core.engines import ClientRecord, EngineRecord
+from enginery.core.ledger import MASK
+from enginery.core.tasks import State
+from enginery.wire.messages import (
+    CLIENT_SHIFT,
+    Abort,
+    Departure,
+    EngineInfo,
+    Missing,
+    News,
+    Result,
+    Return,
+    Status,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from enginery.core.actions import Action
+    from enginery.core.placement import Random
+    from enginery.wire.messages import Fault, Output, Request
+
+#: A task that was with this many engines when they died is not tried again, however many retries it has.
+POISON: Final = 3
+
+
+class Scheduler:
+    """Tasks, engines, clients, and every decision about them. Not thread-safe: it belongs to one loop."""
+
+    def __init__(self, *, random: Random, scheme: str = "leastload", hwm: int | None = None) -> None:
+        self.engines: dict[int, EngineRecord] = {}
+        self.clients: dict[int, ClientRecord] = {}
+        self.outbox = Outbox()
+        self.book = Book()
+        self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
+        self.admission = Admission(self)
+        self.counts = {"submitted": 0, "ended": 0, "failed": 0, "retried": 0, "stolen": 0, "stale": 0}
+        self._deadlines: list[tuple[float, int]] = []
+        self._unsettled: list[tuple[EngineRecord, list[Task | None], list[Result], list[int]]] = []
+        self._next_engine = 0
+        self._next_client = 1
+
+    # --- clients ------------------------------------------------------------------------------------------------
+
+    def client_joined(self, name: str, token: str, now: float) -> ClientRecord:
+        """A client says hello. Its record carries the number that prefixes its task ids."""
+        client = ClientRecord(self._next_client, name, token, now)
+        self.clients[client.number] = client
+        self._next_client += 1
+        return client
+
+    def client_left(self, number: int) -> None:
+        """A client is gone. Its tasks run on; their results have nobody to go to."""
+        client = self.clients.pop(number, None)
+        if client is not None:
+            client.connected = False
+            self.admission.ledger.forget(number)
+
+    def functions_arrived(self, bodies: dict[bytes, bytes]) -> None:
+        """A client sends bodies of functions, ahead of the tasks that use them or because it was asked."""
+        self.dealer.bodies.store(bodies, self.outbox)
+
+    def tasks_submitted(self, client: ClientRecord, tasks: list[Task], frames: list[object], now: float) -> None:
+        """A client submits balanced tasks, in ascending order of ids. Ids outside its range or used are stale."""
+        # Hot: bulk operations only. Bench: no-op tasks.
+        base, lane = client.number, self.dealer.general
+        if frames:
+            self._keep_frames(tasks, frames)
+        if len(tasks) == 1 and tasks[0].options is None and client.claim(tasks[0].id, 1):
+            task = tasks[0]
+            self.counts["submitted"] += 1
+            self.book.tasks[task.id] = task
+            if not self.dealer.offer(task, now, self.outbox):
+                lane.push(task)
+            return
+        ids = [task.id for task in tasks]
+        consecutive = bool(ids) and ids[-1] - ids[0] == len(ids) - 1 and ids == list(range(ids[0], ids[-1] + 1))
+        if not consecutive or not client.claim(ids[0], len(ids)):
+            tasks = self._claim_each(client, tasks)
+        self.counts["submitted"] += len(tasks)
+        self.book.tasks.update([(task.id, task) for task in tasks])
+        special = [at for at, task in enumerate(tasks) if task.options is not None]
+        begin = 0
+        for at in special:  # order within a client is kept: what came before this task is queued before it
+            lane.extend(base, tasks[begin:at])
+            begin = at + 1
+            self.admission.admit(tasks[at], now)
+        lane.extend(base, tasks[begin:] if special else tasks)
+
+    def _claim_each(self, client: ClientRecord, tasks: list[Task]) -> list[Task]:
+        """Those whose ids are fresh; the others were sent twice, or are not the client's."""
+        fresh = [task for task in tasks if client.claim(task.id, 1)]
+        self.counts["stale"] += len(tasks) - len(fresh)
+        for task in tasks if len(fresh) < len(tasks) else ():
+            if task.id not in self.book.tasks and task not in fresh:
+                self.book.frames.pop(task.id, None)
+        return fresh
+
+    def _keep_frames(self, tasks: list[Task], frames: list[object]) -> None:
+        at = 0
+        for task in tasks:
+            if task.frames:
+                self.book.frames[task.id] = frames[at : at + task.frames]
+                at += task.frames
+
+    def requests_submitted(self, client: ClientRecord, requests: list[Request], frames: list[object]) -> None:
+        """A client addresses tasks to engines. Each engine gets its copy, with consecutive ids."""
+        at = 0
+        for request in requests:
+            task, count = request.task, len(request.targets)
+            mine = frames[at : at + task.frames]
+            at += task.frames
+            if not client.claim(task.id, count):
+                self.counts["stale"] += count
+                continue
+            self.counts["submitted"] += count
+            for index, target in enumerate(request.targets):
+                self._address(task if not index else _copy(task, task.id + index), mine, target)
+
+    def _address(self, task: Task, frames: list[object], target: int) -> None:
+        self.book.tasks[task.id] = task
+        engine = self.engines.get(target)
+        if engine is None:
+            self.end(task, faults.result_of(task.id, Status.LOST, faults.no_such_engine(target, sorted(self.engines))))
+            return
+        if task.function and task.function not in engine.functions:
+            self.dealer.bodies.introduce(engine, task.function, self.outbox)
+        batch, out = self.outbox.assignment(target, direct=True)
+        batch.tasks.append(task)
+        out += frames
+        engine.direct[task.id] = task
+        self.dealer.refresh(engine)
+
+    def abort_requested(self, client: ClientRecord, ids: list[int], *, interrupt: bool = False) -> None:
+        """A client takes tasks of its own back. Those no engine has end at once; for the others engines are told."""
+        self.settle()
+        at_engines: dict[int, list[int]] = {}
+        for number in ids:
+            task = self.book.tasks.get(number)
+            if task is None or number >> CLIENT_SHIFT != client.number:
+                continue
+            state, engine = self.locate(number)
+            if engine is None:
+                fault = faults.aborted(number, "The task was aborted before it began.")
+                self.end(task, fault, queued=state is State.READY)
+            else:
+                rare = self.book.rare_of(number)
+                rare.retries_left = 0
+                rare.stopping = True
+                at_engines.setdefault(engine.info.id, []).append(number)
+        for holder, numbers in at_engines.items():
+            self.outbox.send(To.ENGINE, holder, Abort(numbers, interrupt))
+
+    # --- engines ------------------------------------------------------------------------------------------------
+
+    def engine_joined(self, uuid: str, pid: int, host: str, wanted: int, now: float) -> EngineRecord:
+        """An engine says hello. It gets the id it wants if that was never used, else the next one."""
+        number = max(wanted, self._next_engine)
+        self._next_engine = number + 1
+        engine = EngineRecord(EngineInfo(number, uuid, pid, host), now)
+        self.engines[number] = engine
+        self.dealer.join(engine)
+        self._tell_clients(News(joined=[engine.info]))
+        return engine
+
+    def engine_left(self, number: int, reason: str, *, balanced: int | None = None) -> None:
+        """An engine is gone, whoever noticed it: its tasks run elsewhere or fail, and everybody is told, once.
+
+        ``balanced`` is the id of the last balanced task it had begun (-1: none), or None if that is not known; what
+        it had not begun runs elsewhere without counting as an attempt.
+        """
+        self.settle()
+        engine = self.engines.pop(number, None)
+        if engine is None:
+            return
+        homeless = self.dealer.leave(engine)
+        self._tell_clients(News(left=[Departure(number, engine.info.uuid, reason)]))
+        held, addressed = list(engine.balanced.values()), list(engine.direct.values())
+        engine.balanced, engine.direct = {}, {}
+        for task in addressed:
+            fault = faults.engine_lost(engine, reason, direct=True)
+            self.end(task, faults.result_of(task.id, Status.LOST, fault))
+        begun = len(held)
+        if balanced is not None:
+            begun = 1 + next((at for at, task in enumerate(held) if task.id == balanced), -1)
+        for at in range(len(held) - 1, -1, -1):  # backwards: those put back stand in front in the old order
+            self._bereave(held[at], engine, reason, begun=at < begun)
+        for task in homeless:
+            self.place(task)
+
+    def _bereave(self, task: Task, engine: EngineRecord, reason: str, *, begun: bool) -> None:
+        rare = self.book.rare.get(task.id)
+        if not begun:
+            self.place(task, front=True)
+            return
+        poison = False
+        if rare is not None:
+            rare.deaths += 1
+            poison = rare.deaths >= POISON
+            if rare.retries_left > 0 and not poison:
+                rare.retries_left -= 1
+                rare.attempts.append(f"engine {engine.info.id} ({reason})")
+                rare.excluded.add(engine.info.id)
+                self.counts["retried"] += 1
+                self.place(task, front=True)
+                return
+        fault = faults.engine_lost(engine, reason, rare, poison=poison)
+        self.end(task, faults.result_of(task.id, Status.LOST, fault))
+
+    def results_arrived(self, engine: EngineRecord, results: list[Result], frames: list[object], now: float) -> None:
+        """Results from an engine, in the order the tasks ended. Results for tasks it does not hold are dropped."""
+        # Hot: bulk operations for plain successes of one client, task by task for all else. Bench: no-op tasks.
+        engine.heard = engine.progressed = now
+        if not results:
+            return
+        engine.completed += len(results)
+        take = engine.balanced.pop
+        ids = [result.id for result in results]
+        tasks = [take(number, None) for number in ids]
+        client = ids[0] >> CLIENT_SHIFT
+        if (
+            not frames
+            and None not in tasks
+            and not any([result.status for result in results])  # noqa: C419 - a list is twice as fast
+            and client == ids[-1] >> CLIENT_SHIFT
+            and (len(self.clients) == 1 or min(ids) >> CLIENT_SHIFT == max(ids) >> CLIENT_SHIFT)
+        ):
+            # The client gets its results first; the books are kept while they travel.
+            if client in self.clients:
+                self.outbox.results(client, engine.info.id)[0].extend(results)
+            self._unsettled.append((engine, tasks, results, ids))
+            return
+        self.settle()
+        at = 0
+        for task, result in zip(tasks, results, strict=True):
+            mine = frames[at : at + result.frames]
+            at += result.frames
+            self._take_result(engine, task, result, mine)
+        self.dealer.refresh(engine)
+
+    def settle(self) -> None:
+        """Keep the books on results that were handed on; to be called once the actions of a turn are performed."""
+        while self._unsettled:
+            unsettled, self._unsettled = self._unsettled, []
+            for engine, tasks, results, ids in unsettled:
+                self._learn(engine, tasks, results)
+                self._succeed(engine, ids)
+                self.dealer.refresh(engine)
+        self.dealer.settle()
+
+    def _learn(self, engine: EngineRecord, tasks: list[Task | None], results: list[Result]) -> None:
+        """Take run times in, function by function."""
+        functions = {task.function for task in tasks if task is not None}
+        if len(functions) == 1:
+            spent = sum([result.finished - result.started for result in results])
+            self.dealer.ended(engine, functions.pop(), len(results), spent)
+            return
+        for task, result in zip(tasks, results, strict=True):
+            if task is not None:
+                self.dealer.ended(engine, task.function, 1, result.finished - result.started)
+
+    def _succeed(self, engine: EngineRecord, ids: list[int]) -> None:
+        """Balanced tasks of one client have ended well, without frames."""
+        client, book = ids[0] >> CLIENT_SHIFT, self.book
+        forget = book.tasks.__delitem__
+        for number in ids:
+            forget(number)
+        if book.rare or book.frames:
+            for number in ids:
+                book.rare.pop(number, None)
+                book.frames.pop(number, None)
+        ring, slot = self.admission.ledger.ring(client), engine.info.id + 2
+        for number in ids:
+            ring[number & MASK] = slot
+        self.counts["ended"] += len(ids)
+        if self.admission:
+            for number in ids:
+                self.admission.wake(number)
+
+    def _take_result(self, engine: EngineRecord, task: Task | None, result: Result, frames: list[object]) -> None:
+        """One result of any kind. ``task`` has left the engine's balanced tasks if it stood there."""
+        number = engine.info.id
+        direct = task is None
+        if task is None:
+            task = engine.direct.pop(result.id, None)
+            if task is None:
+                self.counts["stale"] += 1
+                return
+        else:
+            ran = result.finished - result.started if result.started else None
+            self.dealer.ended(engine, task.function, 1, ran)
+        if result.status and not direct and self._may_retry(task, result, number):
+            return
+        self.book.remove(task.id)
+        self.admission.ledger.write(task.id, number, ok=not result.status)
+        self.counts["ended"] += 1
+        self.counts["failed"] += bool(result.status)
+        client = task.id >> CLIENT_SHIFT
+        if self._is_connected(client):
+            batch, out = self.outbox.results(client, number)
+            batch.append(result)
+            out += frames
+        if self.admission:
+            self.admission.wake(task.id)
+
+    def output_arrived(self, engine: EngineRecord, outputs: list[Output], now: float) -> None:
+        """Output of tasks the engine holds; relayed in order, before the results that follow."""
+        engine.heard = now
+        for output in outputs:
+            if output.task not in engine.balanced and output.task not in engine.direct:
+                self.counts["stale"] += 1
+            elif self._is_connected(output.task >> CLIENT_SHIFT):
+                self.outbox.output(output.task >> CLIENT_SHIFT, engine.info.id, output)
+
+    def tasks_returned(self, engine: EngineRecord, ids: list[int], now: float) -> None:
+        """An engine hands back balanced tasks it has not begun, in answer to ``Return``."""
+        self.settle()
+        engine.asked_back = False
+        engine.progressed = now
+        for number in reversed(ids):
+            task = engine.balanced.pop(number, None)
+            if task is None:
+                self.counts["stale"] += 1
+                continue
+            self.dealer.ended(engine, task.function, 1, None)
+            self.counts["stolen"] += 1
+            self.place(task, front=True)
+        self.dealer.refresh(engine)
+
+    def functions_missing(self, engine: EngineRecord, digests: list[bytes]) -> None:
+        """An engine was given tasks whose function it does not have. Supplied from here or asked of clients."""
+        self.settle()
+        for digest in digests:
+            engine.functions.discard(digest)
+            if self.dealer.bodies.supply(engine, digest, self.outbox):
+                continue
+            held = [*engine.balanced.values(), *engine.direct.values()]
+            waiting = [task for task in held if task.function == digest]
+            owners = {task.id >> CLIENT_SHIFT for task in waiting}
+            askable = [number for number in sorted(owners) if self._is_connected(number)]
+            for number in askable:
+                self.outbox.send(To.CLIENT, number, Missing([digest]))
+            for task in [] if askable else waiting:
+                self._withdraw(engine, task, faults.body_lost(digest))
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def wake_at(self, when: float, task: int) -> None:
+        """See to a waiting task again at that time."""
+        heapq.heappush(self._deadlines, (when, task))
+
+    def tick(self, now: float) -> None:
+        """Time has passed: dependency timeouts fall due, idle engines steal."""
+        self.settle()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, number = heapq.heappop(self._deadlines)
+            task = self.book.waiting.get(number)
+            if task is not None and task.options is not None:
+                self.fail(task, faults.timed_out(self.book.rare.get(number), task.options.timeout or 0.0))
+        for engine, count in self.dealer.stuck(now):
+            engine.asked_back = True
+            self.outbox.send(To.ENGINE, engine.info.id, Return(count))
+
+    def next_deadline(self) -> float | None:
+        """When ``tick`` has to be called next, None if only a stimulus can change anything."""
+        steal = self.dealer.steal_due()
+        if not self._deadlines:
+            return steal
+        first = self._deadlines[0][0]
+        return first if steal is None else min(first, steal)
+
+    def take_actions(self, now: float) -> list[Action]:
+        """Deal what can be dealt, and hand over everything to be performed."""
+        if self.dealer.has_work():
+            self.settle()
+            self.dealer.deal(now, self.outbox)
+        return self.outbox.take()
+
+    # --- used by admission --------------------------------------------------------------------------------------
+
+    def place(self, task: Task, *, front: bool = False) -> None:
+        """Queue a task that no engine and no lane holds, or end it if no engine may ever run it."""
+        rare = self.book.rare.get(task.id)
+        if rare is not None:
+            allowed = self.dealer.restriction(rare)
+            if allowed is not None and not any(number in self.engines for number in allowed):
+                self.fail(task, faults.no_target_left(rare, sorted(allowed)))
+                return
+        self.dealer.add(task, front=front)
+
+    def fail(self, task: Task, fault: Fault) -> None:
+        """End a task that can never run; it must not stand in a lane or at an engine."""
+        self.end(task, faults.result_of(task.id, Status.UNRUNNABLE, fault))
+
+    def end(self, task: Task, result: Result, *, queued: bool = False) -> None:
+        """The one final result of a task that the scheduler itself ends. ``queued``: it stands in a lane."""
+        if queued:
+            self.dealer.drop(task.id)
+        self.book.remove(task.id)
+        self.admission.ledger.write(task.id, -1, ok=False)
+        self.counts["ended"] += 1
+        self.counts["failed"] += 1
+        client = task.id >> CLIENT_SHIFT
+        if self._is_connected(client):
+            batch, _ = self.outbox.results(client, -1)
+            batch.append(result)
+        if self.admission:
+            self.admission.wake(task.id)
+
+    # --- helpers ------------------------------------------------------------------------------------------------
+
+    def locate(self, task: int) -> tuple[State, EngineRecord | None]:
+        """Where a known task stands. Linear in the number of engines: for rare stimuli and questions only."""
+        if task in self.book.waiting:
+            return State.WAITING, None
+        for engine in self.engines.values():
+            if task in engine.balanced or task in engine.direct:
+                return State.ASSIGNED, engine
+        return State.READY, None
+
+    def _may_retry(self, task: Task, result: Result, engine: int) -> bool:
+        """Whether a failed balanced task goes back to the queue instead of ending."""
+        fault = result.fault
+        unmet = fault is not None and fault.kind == "UnmetDependency"
+        rare = self.book.rare.get(task.id)
+        if result.status == Status.ABORTED or (rare is None and not unmet):
+            return False
+        rare = self.book.rare_of(task.id)
+        if rare.stopping or not (unmet or rare.retries_left > 0):
+            return False
+        rare.excluded.add(engine)
+        if fault is not None and unmet:
+            allowed = rare.targets if rare.place is None else rare.place & (rare.targets or rare.place)
+            candidates = self.engines.keys() if allowed is None else allowed & self.engines.keys()
+            if candidates <= rare.excluded:
+                result.status = Status.UNRUNNABLE
+                result.fault = faults.impossible(rare, f"No engine meets its requirement: {fault.evalue}")
+                return False
+        else:
+            rare.retries_left -= 1
+            self.counts["retried"] += 1
+        what = f"{fault.ename}: {fault.evalue}" if fault is not None else "failed"
+        rare.attempts.append(f"engine {engine} ({what[:200]})")
+        self.place(task, front=True)
+        return True
+
+    def _withdraw(self, engine: EngineRecord, task: Task, fault: Fault) -> None:
+        """End a task that an engine holds but cannot run."""
+        self.outbox.send(To.ENGINE, engine.info.id, Abort([task.id]))
+        if engine.balanced.pop(task.id, None) is None:
+            del engine.direct[task.id]
+        else:
+            self.dealer.ended(engine, task.function, 1, None)
+        self.dealer.refresh(engine)
+        self.fail(task, fault)
+
+    def _is_connected(self, number: int) -> bool:
+        return number in self.clients
+
+    def _tell_clients(self, news: News) -> None:
+        for number in self.clients:
+            self.outbox.send(To.CLIENT, number, news)
+
+
+def _copy(task: Task, number: int) -> Task:
+    return Task(number, task.action, task.function, task.payload, task.frames, task.options, task.shared)

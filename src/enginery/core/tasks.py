@@ -1,0 +1,43 @@
+"""Where a task stands, and what only some tasks carry. No I/O.
+
+A task inside the scheduler *is* the struct that came over the wire: no second object is made for it, because one
+object and its eight attributes for each task were half of the cost of scheduling (bench: no-op tasks). Its state is
+the one container that holds it::
+
+    submitted ──► WAITING ──────► READY ──────► ASSIGNED ──────► gone, with one final result
+                  Book.waiting    a Lane        EngineRecord.balanced or .direct
+                     │               ▲ └───────────┐ │
+                     │               └── handed back, engine died, failed with retries left
+                     └──────────────────── ended by abort, dependency or timeout: from any of them
+
+``core.invariants.check`` asserts that every known task is in exactly one of them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """Where a task stands. A task is in exactly one of these until it ends."""
+
+    WAITING = 0  #: for tasks it depends on
+    READY = 1  #: could run now; no engine has it
+    ASSIGNED = 2  #: sent to an engine, queued or running there
+
+
+class Rare:
+    """What only some tasks have: options that restrict them, and what happened to them before."""
+
+    __slots__ = ("attempts", "deaths", "excluded", "lane", "place", "retries_left", "stopping", "targets", "unmet")
+
+    def __init__(self) -> None:
+        self.targets: frozenset[int] | None = None  #: engines allowed by the user
+        self.place: frozenset[int] | None = None  #: engines allowed by ``follow``
+        self.excluded: set[int] = set()  #: engines that failed it, avoided while others are left
+        self.lane: frozenset[int] | None = None  #: the lane it stands in while READY
+        self.retries_left = 0
+        self.deaths = 0  #: engines that died while they ran it
+        self.attempts: list[str] = []  #: what happened before, in words
+        self.unmet = 0  #: dependencies still open
+        self.stopping = False  #: an interrupt was asked for
