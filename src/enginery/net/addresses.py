@@ -1,0 +1,231 @@
+"""Addresses: which hosts are this one, how to dial a wildcard, and where ipc sockets live."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import ipaddress
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from enginery.net.connection_file import ConnectionInfo
+
+LOOPBACK: Final = "127.0.0.1"
+#: Addresses that mean "every interface" where they are listened on, and nothing where they are dialled.
+WILDCARDS: Final = frozenset({"*", "0.0.0.0", "::", "[::]"})  # noqa: S104  # compared with, never bound here
+#: Longest base folder that leaves room for our own part within the 100 bytes a socket path may have.
+LONGEST_BASE: Final = 55
+#: Bytes of a socket path every system accepts (macOS has 104, Linux 108, each with a closing zero).
+LONGEST_SOCKET: Final = 100
+PRIVATE: Final = 0o700
+
+
+def is_wildcard(ip: str) -> bool:
+    """Whether ``ip`` means all interfaces."""
+    return ip in WILDCARDS
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` names this machine to itself only: localhost, 127.0.0.0/8 or ::1."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@functools.cache
+def local_addresses() -> frozenset[str]:
+    """Every IP address of this host's interfaces (asked once per process)."""
+    import psutil  # 15 ms that only clusters across hosts need to pay
+
+    families = (socket.AF_INET, socket.AF_INET6)
+    return frozenset(
+        # Link-local IPv6 addresses come with their interface: fe80::1%eth0.
+        each.address.partition("%")[0]
+        for interface in psutil.net_if_addrs().values()
+        for each in interface
+        if each.family in families
+    )
+
+
+@functools.cache
+def host_names() -> frozenset[str]:
+    """The names this host goes by, without asking a name server."""
+    name = socket.gethostname()
+    return frozenset({name, name.partition(".")[0], "localhost"})
+
+
+def is_local(host: str) -> bool:
+    """Whether ``host`` (a name or an address) is this host. Unknown names are not; no error is raised."""
+    if not host or host in host_names() or is_loopback(host):
+        return True
+    try:
+        found = {str(each[4][0]).partition("%")[0] for each in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return any(is_loopback(each) for each in found) or not found.isdisjoint(local_addresses())
+
+
+def default_location() -> str:
+    """What a connection file names as its controller's host unless told otherwise."""
+    return socket.gethostname()
+
+
+def split_tcp(url: str) -> tuple[str, int]:
+    """Host and port of ``tcp://host:port``. Raises ValueError for anything else."""
+    scheme, _, rest = url.partition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme != "tcp" or not host or not port.isdigit():
+        msg = f"{url!r} is no tcp endpoint; expected tcp://host:port"
+        raise ValueError(msg)
+    return host, int(port)
+
+
+def disambiguate_ip(ip: str, location: str = "") -> str:
+    """The address to dial for a controller that listens on ``ip`` and lives at ``location``.
+
+    Only a wildcard needs the location. On the controller's own host that is loopback, elsewhere the location itself.
+    """
+    if not is_wildcard(ip):
+        return ip
+    return LOOPBACK if is_local(location) else location
+
+
+def disambiguate_url(url: str, location: str = "") -> str:
+    """``url`` with a wildcard host replaced by one that can be dialled from here."""
+    if not url.startswith("tcp://"):
+        return url
+    host, port = split_tcp(url)
+    return f"tcp://{disambiguate_ip(host, location)}:{port}"
+
+
+def endpoints_to_try(info: ConnectionInfo) -> list[str]:
+    """The endpoints of ``info`` that can work from this host, best first.
+
+    An ipc endpoint comes first where its socket exists. Where it does not, the controller is on another host or not
+    up yet: then tcp comes first, and ipc remains only for a controller said to be on this host.
+    """
+    urls = info.urls or (info.url,)
+    here = [url for url in urls if not url.startswith("tcp://") and socket_exists(url)]
+    tcp = [disambiguate_url(url, info.location) for url in urls if url.startswith("tcp://")]
+    absent = [url for url in urls if not url.startswith("tcp://") and url not in here]
+    if tcp and not is_local(info.location):
+        absent = []
+    return [*here, *tcp, *absent]
+
+
+def socket_exists(url: str) -> bool:
+    """Whether the socket of an ipc endpoint is there (abstract and inproc ones count as there)."""
+    scheme, _, path = url.partition("://")
+    return scheme != "ipc" or path.startswith("@") or Path(path).exists()
+
+
+def loopback_mismatch(info: ConnectionInfo) -> str:
+    """A sentence if the controller listens on loopback only and seems to be on another host; else an empty string."""
+    if info.ssh or is_local(info.location):
+        return ""
+    urls = info.urls or (info.url,)
+    tcp = [url for url in urls if url.startswith("tcp://")]
+    if any(not is_loopback(split_tcp(url)[0]) for url in tcp):
+        return ""
+    return (
+        f"The controller on {info.location!r} listens on loopback only and this is {socket.gethostname()!r}. "
+        f"Start it with --ip='*' (or --ip=<address of {info.location}>), or pass sshserver={info.location!r}."
+    )
+
+
+# --- the runtime folder -------------------------------------------------------------------------------------------
+
+
+def runtime_folder(cluster: str) -> Path:
+    """Make the short, private folder for the sockets of ``cluster`` and return it.
+
+    The same name gives the same folder, so a controller that comes back with its old connection files listens where
+    it did. Raises PermissionError if someone else owns the place or others may enter it.
+    """
+    base = runtime_base()
+    _make_private(base)
+    folder = base / hashlib.blake2s(cluster.encode(), digest_size=6).hexdigest()
+    _make_private(folder)
+    return folder
+
+
+def runtime_base() -> Path:
+    """The folder that holds this user's runtime folders; not made yet."""
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    if given and len(given) <= LONGEST_BASE and os.access(given, os.W_OK | os.X_OK):
+        return Path(given) / "enginery"
+    temporary = tempfile.gettempdir()
+    if len(temporary) > LONGEST_BASE and sys.platform != "win32":
+        temporary = "/tmp"  # noqa: S108  # our folder in it is private and checked for its owner
+    return Path(temporary) / (f"enginery-{os.getuid()}" if sys.platform != "win32" else "enginery")
+
+
+def remove_runtime_folder(folder: Path) -> None:
+    """Remove a runtime folder with its sockets; the shared base goes too when it was the last. Never raises."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+def sweep_runtime_folders() -> list[Path]:
+    """Remove runtime folders of controllers that were killed: their sockets refuse connections. Returns them."""
+    base = runtime_base()
+    folders = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
+    # A folder without sockets may belong to a controller that is about to listen.
+    dead = [path for path in folders if (sockets := _sockets(path)) and not any(map(_is_served, sockets))]
+    for folder in dead:
+        remove_runtime_folder(folder)
+    return dead
+
+
+def _sockets(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_socket()]
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            # Whatever else is the matter, somebody may be there.
+            return True
+    return True
+
+
+def folder_of(info: ConnectionInfo) -> Path | None:
+    """The runtime folder that the ipc endpoints of ``info`` are in, if it is one of this user's on this host."""
+    for url in info.urls or (info.url,):
+        if url.startswith("ipc:///"):
+            folder = Path(url.removeprefix("ipc://")).parent
+            if folder.parent == runtime_base():
+                return folder
+    return None
+
+
+def _make_private(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=PRIVATE)
+    if sys.platform == "win32":
+        return
+    # lstat: a link planted in a folder that everybody may write to must not lead us elsewhere.
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        msg = f"{str(folder)!r} is not a folder of user {os.getuid()}. Remove it, or set XDG_RUNTIME_DIR or TMPDIR."
+        raise PermissionError(msg)
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        folder.chmod(PRIVATE)

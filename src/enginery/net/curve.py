@@ -1,0 +1,76 @@
+"""Keys for encrypted connections, and who may use them: CurveZMQ with an allow-list.
+
+Client and engine endpoints are separate ZAP domains, each with its own list, so that an engine's key does not open
+the clients' port. Protocols: https://rfc.zeromq.org/spec/26/ (CurveZMQ) and https://rfc.zeromq.org/spec/27/ (ZAP).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import zmq
+import zmq.utils.z85
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
+_ZAP_VERSION: Final = b"1.0"
+_ZAP_PARTS: Final = 7  # version, request id, domain, address, identity, mechanism, credentials
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A CURVE key pair in Z85 text."""
+
+    public: str
+    secret: str = field(repr=False)
+
+    @classmethod
+    def make(cls) -> KeyPair:
+        """A new pair."""
+        public, secret = zmq.curve_keypair()
+        return cls(public.decode(), secret.decode())
+
+
+def has_curve() -> bool:
+    """Whether this libzmq was built with CURVE."""
+    return bool(zmq.has("curve"))
+
+
+class Doorkeeper:
+    """Answers libzmq's questions whether a peer may connect. Belongs to the thread that made it."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], allowed: Mapping[str, set[str]]) -> None:
+        """``allowed``: public keys by domain; the sets may change later."""
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.bind(ZAP_ENDPOINT)
+        self.refused = 0
+        self._allowed = allowed
+
+    def answer(self) -> None:
+        """Answer every question that waits."""
+        while True:
+            try:
+                envelope = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            blank = envelope.index(b"")
+            head, parts = envelope[: blank + 1], envelope[blank + 1 :]
+            code, text = self._judge(parts)
+            request = parts[1] if len(parts) > 1 else b""
+            self.socket.send_multipart([*head, _ZAP_VERSION, request, code, text, b"", b""])
+
+    def _judge(self, parts: list[bytes]) -> tuple[bytes, bytes]:
+        if len(parts) == _ZAP_PARTS and parts[0] == _ZAP_VERSION and parts[5] == b"CURVE":
+            key = zmq.utils.z85.encode(parts[6]).decode()
+            if key in self._allowed.get(parts[2].decode(errors="replace"), ()):
+                return b"200", b"OK"
+        self.refused += 1
+        return b"400", b"this key does not open this port"
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
