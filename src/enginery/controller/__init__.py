@@ -1,0 +1,1 @@
+"""The controller: the program in the middle that schedules tasks and forwards bytes."""

@@ -1,0 +1,48 @@
+"""The controller's settings, one frozen dataclass. Defaults are those of a cluster on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerOptions:
+    """What a controller is told at its start."""
+
+    profile_dir: Path  #: its ``security`` and ``log`` folders are used
+    cluster_id: str = ""
+    ip: str = "127.0.0.1"  #: address of the tcp endpoints; ``*`` for all interfaces
+    listen_tcp: bool = True  #: False: reachable on this host only, through ipc
+    client_port: int = 0  #: 0: any free one
+    engine_port: int = 0
+    location: str = ""  #: name or address under which other hosts reach this one; empty: the host name
+    ssh_server: str = ""  #: for clients, written into their connection file
+    engine_ssh_server: str = ""
+    reuse: bool = False  #: keep the ports and keys of existing connection files
+    heartbeat: float = 3.0  #: seconds between signs of life
+    max_misses: int = 10  #: heartbeats an engine may miss before it counts as gone
+    scheme: str = "leastload"
+    hwm: int | None = None  #: tasks per engine; 0: unlimited, None: adaptive
+    client_file: Path | None = None  #: default: in the profile's security folder
+    engine_file: Path | None = None
+    secure: bool = True  #: False: no keys at all
+    curve: bool = True  #: encrypt tcp
+    window: int = 64 << 20  #: bytes a client may have outstanding
+    ready_fd: int | None = None  #: gets one JSON line with both connection infos once listening
+    owner_pid: int | None = None  #: leave when this process is gone
+    log: str = ""  #: file for log lines; empty: standard error
+    log_level: int = 20
+
+    @property
+    def security_dir(self) -> Path:
+        """Where connection files live."""
+        return self.profile_dir / "security"
+
+    def connection_path(self, kind: str) -> Path:
+        """Path of the connection file for ``client`` or ``engine``."""
+        given = self.client_file if kind == "client" else self.engine_file
+        if given is not None:
+            return given if given.is_absolute() else self.security_dir / given
+        infix = f"-{self.cluster_id}" if self.cluster_id else ""
+        return self.security_dir / f"ipcontroller{infix}-{kind}.json"

@@ -1,0 +1,325 @@
+"""Where the scheduler meets the network: frames → scheduler → actions → frames, in one loop.
+
+Rules of the room:
+
+1. One turn: take what waits, tell the scheduler, perform what it asks. Nothing here decides.
+2. A message that cannot be decoded is counted and dropped, or refused if its sender is unknown. It harms nobody else.
+3. Payloads, function bodies and frames are forwarded as they came; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from enginery.controller.departures import describe_exit
+from enginery.controller.queries import answer
+from enginery.core.actions import To
+from enginery.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enginery.controller.ports import Peer, Port
+    from enginery.core.scheduler import Scheduler
+
+log = logging.getLogger("enginery.controller")
+
+#: Undecodable messages of one peer that are logged; the rest is only counted.
+COMPLAINTS: Final = 5
+
+
+class Server:
+    """The controller's peers and what they say. Belongs to the loop's thread."""
+
+    def __init__(
+        self, scheduler: Scheduler, *, clients: Port, engines: Port, welcome: m.Welcome, silence: float
+    ) -> None:
+        """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds."""
+        self.scheduler = scheduler
+        self.stopping = False
+        self.rejected = 0
+        self._ports = {To.CLIENT: clients, To.ENGINE: engines, To.NANNY: engines}
+        self._peers: dict[tuple[To, int], Peer] = {}
+        self._welcome = welcome
+        self._silence = silence
+        self._next_look = monotonic() + welcome.period
+        self._nannies: dict[int, float] = {}
+        self._watched: dict[str, int] = {}  #: nanny by uuid of an engine
+        self._next_nanny = 0
+        #: who may say what, and who sees to it
+        self._handlers: dict[tuple[str, type], Callable[..., None]] = {
+            ("", m.ClientHello): self._client_hello,
+            ("client", m.Functions): self._functions,
+            ("client", m.Submit): self._submit,
+            ("client", m.Direct): self._direct,
+            ("client", m.Abort): self._abort,
+            ("client", m.Query): self._query,
+            ("client", m.Signal): self._signal,
+            ("client", m.Shutdown): self._shutdown,
+            ("", m.EngineHello): self._engine_hello,
+            ("engine", m.Done): self._done,
+            ("engine", m.Said): self._said_output,
+            ("engine", m.Returned): self._returned,
+            ("engine", m.Missing): self._missing,
+            ("", m.NannyHello): self._nanny_hello,
+            ("nanny", m.NannyHello): self._nanny_hello,
+            ("nanny", m.EngineExited): self._engine_exited,
+        }
+        for role in ("client", "engine", "nanny"):
+            self._handlers[role, m.Release] = self._ignore
+            self._handlers[role, m.Ping] = self._ping
+            self._handlers[role, m.Pong] = self._ignore
+            self._handlers[role, m.Bye] = self._bye
+
+    # --- the turn -----------------------------------------------------------------------------------------------
+
+    def hear(self, port: Port, peer: Peer, header: object, frames: list[object], now: float) -> None:
+        """Take in one message."""
+        decode = m.decode_from_client if port is self._ports[To.CLIENT] else m.decode_from_engine
+        try:
+            message = decode(header)  # type: ignore[arg-type]  # a buffer
+        except m.UNDECODABLE as error:
+            self._reject(port, peer, str(error))
+            return
+        handle = self._handlers.get((peer.role, type(message)))
+        if handle is not None:
+            self._note_alive(peer, now)
+            handle(peer, message, frames, now)
+        elif peer.role:
+            self._reject(port, peer, f"{type(message).__name__} is not for a {peer.role} to say here")
+        else:
+            self._send(port, peer, m.Refused("ConnectionLost", "This controller does not know you: say hello first."))
+            port.forget(peer)
+
+    def look_around(self, now: float) -> None:
+        """Tick the scheduler, and let go of peers that have been silent for too long."""
+        self.scheduler.tick(now)
+        if now < self._next_look:
+            return
+        self._next_look = now + self._welcome.period
+        limit = now - self._silence
+        for number, engine in list(self.scheduler.engines.items()):
+            if max(engine.heard, self._nannies.get(engine.nanny, 0.0)) < limit:
+                self._engine_gone(number, f"no sign of life for {now - engine.heard:.0f} s (frozen, or cut off)")
+        for number, client in list(self.scheduler.clients.items()):
+            if client.heard < limit:
+                log.info("client=%s silent for %.0f s, forgotten", number, now - client.heard)
+                self._client_gone(number)
+
+    def next_deadline(self) -> float:
+        """When ``look_around`` is due, in monotonic seconds. ``act`` has to come before."""
+        due = self.scheduler.next_deadline()
+        return self._next_look if due is None else min(due, self._next_look)
+
+    def act(self, now: float) -> None:
+        """Perform what the scheduler asks."""
+        while actions := self.scheduler.take_actions(now):
+            for to, number, message, frames in actions:
+                peer = self._peers.get((to, number))
+                if peer is None or not self._ports[to].send(peer, m.encode(message), frames):
+                    self._lost(to, number)
+            self.scheduler.settle()
+
+    # --- peers come and go --------------------------------------------------------------------------------------
+
+    def _client_hello(self, peer: Peer, hello: m.ClientHello, _frames: list[object], now: float) -> None:
+        port = self._ports[To.CLIENT]
+        if self._refuse_version(port, peer, hello.version):
+            return
+        name = f"{hello.user}@{hello.host}:{hello.pid}"
+        client = self.scheduler.client_joined(name, secrets.token_hex(8), now)
+        peer.role, peer.number = "client", client.number
+        self._peers[To.CLIENT, client.number] = peer
+        log.info("client=%s joined (%s)", client.number, name)
+        infos = [engine.info for engine in self.scheduler.engines.values()]
+        welcome = msgspec.structs.replace(self._welcome, number=client.number, token=client.token, engines=infos)
+        self._send(port, peer, welcome)
+
+    def _engine_hello(self, peer: Peer, hello: m.EngineHello, _frames: list[object], now: float) -> None:
+        port = self._ports[To.ENGINE]
+        if self._refuse_version(port, peer, hello.version):
+            return
+        engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
+        number = engine.info.id
+        engine.nanny = self._watched.get(hello.uuid, -1)
+        peer.role, peer.number = "engine", number
+        self._peers[To.ENGINE, number] = peer
+        log.info("engine=%s joined (pid %s on %s)", number, hello.pid, hello.host)
+        self._send(port, peer, msgspec.structs.replace(self._welcome, number=number, token=hello.uuid))
+
+    def _nanny_hello(self, peer: Peer, hello: m.NannyHello, _frames: list[object], now: float) -> None:
+        port = self._ports[To.NANNY]
+        if self._refuse_version(port, peer, hello.version):
+            return
+        if peer.role != "nanny":
+            peer.role, peer.number = "nanny", self._next_nanny
+            self._next_nanny += 1
+            self._peers[To.NANNY, peer.number] = peer
+            self._send(port, peer, msgspec.structs.replace(self._welcome, number=peer.number))
+        self._nannies[peer.number] = now
+        for uuid in hello.engines:
+            self._watched[uuid] = peer.number
+        for engine in self.scheduler.engines.values():
+            if engine.info.uuid in hello.engines:
+                engine.nanny = peer.number
+
+    def _engine_exited(self, _peer: Peer, exited: m.EngineExited, _frames: list[object], _now: float) -> None:
+        self._watched.pop(exited.uuid, None)
+        for number, engine in list(self.scheduler.engines.items()):
+            if engine.info.uuid == exited.uuid:
+                self._engine_gone(number, describe_exit(exited), balanced=exited.balanced)
+
+    def _bye(self, peer: Peer, bye: m.Bye, _frames: list[object], _now: float) -> None:
+        if peer.role == "engine":
+            self._engine_gone(peer.number, bye.reason or "it left")
+        elif peer.role == "client":
+            self._client_gone(peer.number)
+        elif peer.role == "nanny":
+            self._nanny_gone(peer.number)
+
+    def _lost(self, to: To, number: int) -> None:
+        if to == To.ENGINE:
+            self._engine_gone(number, "its connection broke")
+        elif to == To.CLIENT:
+            self._client_gone(number)
+        else:
+            self._nanny_gone(number)
+
+    def _engine_gone(self, number: int, reason: str, *, balanced: int | None = None) -> None:
+        log.info("engine=%s left: %s", number, reason)
+        self._forget(To.ENGINE, number)
+        self.scheduler.engine_left(number, reason, balanced=balanced)
+
+    def _client_gone(self, number: int) -> None:
+        log.info("client=%s left", number)
+        self._forget(To.CLIENT, number)
+        self.scheduler.client_left(number)
+
+    def _nanny_gone(self, number: int) -> None:
+        self._nannies.pop(number, None)
+        self._watched = {uuid: nanny for uuid, nanny in self._watched.items() if nanny != number}
+        self._forget(To.NANNY, number)
+
+    def _forget(self, to: To, number: int) -> None:
+        peer = self._peers.pop((to, number), None)
+        if peer is not None:
+            self._ports[to].forget(peer)
+
+    # --- work ---------------------------------------------------------------------------------------------------
+
+    def _ignore(self, _peer: Peer, _message: object, _frames: list[object], _now: float) -> None:
+        """Nothing to be done but to note that the peer is alive."""
+
+    def _functions(self, _peer: Peer, functions: m.Functions, _frames: list[object], _now: float) -> None:
+        self.scheduler.functions_arrived(functions.bodies)
+
+    def _submit(self, peer: Peer, submit: m.Submit, frames: list[object], now: float) -> None:
+        if not self._frames_fit(peer, sum(task.frames for task in submit.tasks), frames):
+            return
+        self.scheduler.tasks_submitted(self.scheduler.clients[peer.number], submit.tasks, frames, now)
+
+    def _direct(self, peer: Peer, direct: m.Direct, frames: list[object], _now: float) -> None:
+        if not self._frames_fit(peer, sum(request.task.frames for request in direct.requests), frames):
+            return
+        self.scheduler.requests_submitted(self.scheduler.clients[peer.number], direct.requests, frames)
+
+    def _abort(self, peer: Peer, abort: m.Abort, _frames: list[object], _now: float) -> None:
+        client = self.scheduler.clients[peer.number]
+        self.scheduler.abort_requested(client, abort.ids, interrupt=abort.interrupt)
+
+    def _done(self, peer: Peer, done: m.Done, frames: list[object], now: float) -> None:
+        if not self._frames_fit(peer, sum(result.frames for result in done.results) if frames else 0, frames):
+            return
+        self.scheduler.results_arrived(self.scheduler.engines[peer.number], done.results, frames, now)
+
+    def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], now: float) -> None:
+        self.scheduler.output_arrived(self.scheduler.engines[peer.number], said.outputs, now)
+
+    def _returned(self, peer: Peer, returned: m.Returned, _frames: list[object], now: float) -> None:
+        self.scheduler.tasks_returned(self.scheduler.engines[peer.number], returned.ids, now)
+
+    def _missing(self, peer: Peer, missing: m.Missing, _frames: list[object], _now: float) -> None:
+        self.scheduler.functions_missing(self.scheduler.engines[peer.number], missing.digests)
+
+    def _query(self, peer: Peer, query: m.Query, _frames: list[object], _now: float) -> None:
+        self._send(self._ports[To.CLIENT], peer, answer(self.scheduler, query))
+
+    def _signal(self, peer: Peer, signal: m.Signal, _frames: list[object], _now: float) -> None:
+        error = ""
+        for number in signal.targets:
+            engine = self.scheduler.engines.get(number)
+            nanny = self._peers.get((To.NANNY, engine.nanny)) if engine is not None else None
+            if engine is None:
+                error = f"Engine {number} is not registered."
+            elif nanny is None:
+                error = f"Engine {number} has no nanny to deliver signals; send it to pid {engine.info.pid} yourself."
+            else:
+                self._send(self._ports[To.NANNY], nanny, m.Deliver(engine.info.uuid, signal.signal))
+        self._send(self._ports[To.CLIENT], peer, m.Answer(signal.number, error=error))
+
+    def _shutdown(self, peer: Peer, shutdown: m.Shutdown, _frames: list[object], _now: float) -> None:
+        for number in shutdown.targets:
+            engine = self.scheduler.engines.get(number)
+            if engine is None:
+                continue
+            nanny = self._peers.get((To.NANNY, engine.nanny))
+            if shutdown.restart and nanny is not None:
+                self._send(self._ports[To.NANNY], nanny, m.Restart(engine.info.uuid))
+            elif (mate := self._peers.get((To.ENGINE, number))) is not None:
+                self._send(self._ports[To.ENGINE], mate, m.Shutdown(0, [number]))
+        self._send(self._ports[To.CLIENT], peer, m.Answer(shutdown.number))
+        self.stopping = self.stopping or shutdown.controller
+
+    def _ping(self, peer: Peer, ping: m.Ping, _frames: list[object], _now: float) -> None:
+        port = self._ports[To.CLIENT] if peer.role == "client" else self._ports[To.ENGINE]
+        self._send(port, peer, m.Pong(ping.number))
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def say_goodbye(self, reason: str) -> None:
+        """Tell every peer that the controller leaves for good."""
+        for (to, _), peer in list(self._peers.items()):
+            self._ports[to].send(peer, m.encode(m.Bye(reason)), [])
+
+    # --- helpers ------------------------------------------------------------------------------------------------
+
+    def _send(self, port: Port, peer: Peer, message: m.ToClient | m.ToEngine) -> None:
+        port.send(peer, m.encode(message), [])
+
+    def _note_alive(self, peer: Peer, now: float) -> None:
+        if peer.role == "engine":
+            self.scheduler.engines[peer.number].heard = now
+        elif peer.role == "client":
+            self.scheduler.clients[peer.number].heard = now
+        elif peer.role == "nanny":
+            self._nannies[peer.number] = now
+
+    def _refuse_version(self, port: Port, peer: Peer, version: int) -> bool:
+        if version == m.VERSION:
+            return False
+        reason = (
+            f"You speak version {version} of the protocol, this controller version {m.VERSION}. "
+            "Install the same release of enginery on both sides."
+        )
+        self._send(port, peer, m.Refused("VersionMismatch", reason))
+        port.forget(peer)
+        return True
+
+    def _frames_fit(self, peer: Peer, wanted: int, frames: list[object]) -> bool:
+        if wanted == len(frames):
+            return True
+        self._reject(self._ports[To.CLIENT], peer, f"{wanted} frames announced, {len(frames)} received")
+        return False
+
+    def _reject(self, port: Port, peer: Peer, why: str) -> None:
+        self.rejected += 1
+        if self.rejected <= COMPLAINTS:
+            log.warning("%s: message of %r rejected: %s", port.name, peer, why)
+        if not peer.role:
+            self._send(port, peer, m.Refused("Refused", f"This is not a message of enginery's protocol: {why}"))
+            port.forget(peer)
