@@ -1,0 +1,1 @@
+"""The engine: the program that runs user code and keeps a namespace."""

@@ -1,0 +1,135 @@
+"""The engine's connection to the controller: marries the engine's mind to a line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from enginery.core.membership import Membership
+from enginery.net.line import Line
+from enginery.net.sockets import dial
+from enginery.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enginery.engine.options import EngineOptions
+
+log = logging.getLogger("enginery.engine")
+
+#: While tasks run one after another, how long finished results may wait for the next flush, in seconds.
+RESULT_DELAY: Final = 0.003
+#: How long the running task may take to end after the engine was told to leave, in seconds.
+LEAVING_GRACE: Final = 1.0
+_NEVER: Final = float("inf")
+
+
+class Link:
+    """One engine's connection."""
+
+    def __init__(self, options: EngineOptions, uuid: str) -> None:
+        wanted = -1 if options.id is None else options.id
+        hello = m.EngineHello(m.VERSION, uuid, os.getpid(), socket.gethostname(), wanted)
+        self.member = Membership(hello)
+        self.on_tick: Callable[[], None] = lambda: None  #: lets output flush what it has kept
+        self._misses = options.max_misses
+        self._period = 3.0
+        self._heard = time.monotonic()
+        self._next_ping = _NEVER
+        self._flush_by = _NEVER
+        self._exit_by = _NEVER
+        self.line = Line(dial(options.connection), self, name="enginery-engine-link", defer_ctrl_c=False)
+        self.line.start()
+
+    def wait_for_welcome(self, timeout: float) -> bool:
+        """Wait until the controller has answered the hello. False if it did not within ``timeout`` seconds."""
+        return self.line.wait_for(lambda: self.member.welcome is not None or self.member.leaving is not None, timeout)
+
+    def silence(self) -> float:
+        """Seconds since the controller was last heard."""
+        return time.monotonic() - self._heard
+
+    def flush_soon(self, delay: float = RESULT_DELAY) -> None:
+        """Have the line's own thread send what is unsent after ``delay`` seconds, if nobody does before."""
+        due = time.monotonic() + delay
+        if due < self._flush_by:
+            self._flush_by = due
+            self.line.wake()
+
+    def flush(self) -> None:
+        """Send what is unsent, now."""
+        self._flush_by = _NEVER
+        self.line.flush()
+
+    # --- the line's speaker -------------------------------------------------------------------------------------
+
+    def next_message(self) -> tuple[bytes, list[object]] | None:
+        """See ``net.line.Speaker``."""
+        return self.member.next_message()
+
+    def sent(self) -> None:
+        """See ``net.line.Speaker``."""
+        self.member.sent()
+
+    def heard(self, header: object, frames: list[object]) -> None:
+        """See ``net.line.Speaker``."""
+        self._heard = time.monotonic()
+        member = self.member
+        try:
+            member.heard(m.decode_to_engine(header), frames)  # type: ignore[arg-type]  # a buffer
+        except m.UNDECODABLE as error:
+            log.warning("a message of the controller could not be understood and was dropped: %s", error)
+            return
+        if member.welcome is not None and self._next_ping == _NEVER:
+            self._period = member.welcome.period
+            self._next_ping = self._heard + self._period
+        if member.interrupt:
+            member.interrupt = False
+            interrupt_main_thread()
+        if member.leaving is not None:
+            self._begin_to_leave()
+
+    def tick(self, now: float) -> None:
+        """See ``net.line.Speaker``."""
+        if now >= self._flush_by:
+            self._flush_by = _NEVER
+            self.on_tick()
+        if now >= self._next_ping:
+            self._next_ping = now + self._period
+            silence = now - self._heard
+            if self._misses and silence > self._period * self._misses:
+                self.member.leaving = f"the controller has been silent for {silence:.0f} s"
+                self._begin_to_leave()
+            else:
+                self.member.say(m.Ping(0))
+        if now >= self._exit_by:
+            # User code did not heed the interrupt, and this process has nothing left to live for.
+            log.warning("left while a task was running: %s", self.member.leaving)
+            os._exit(0)
+
+    def next_deadline(self) -> float | None:
+        """See ``net.line.Speaker``."""
+        return min(self._next_ping, self._flush_by, self._exit_by)
+
+    def after_turn(self) -> None:
+        """See ``net.line.Speaker``."""
+
+    def _begin_to_leave(self) -> None:
+        if self._exit_by == _NEVER:
+            self._exit_by = time.monotonic() + LEAVING_GRACE
+            self.line.wake()
+            interrupt_main_thread()
+
+
+def interrupt_main_thread() -> None:
+    """Interrupt the task that runs, if any, as Ctrl-C would; wakes the main thread from blocking system calls."""
+    thread = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and thread is not None:
+        signal.pthread_kill(thread, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,209 @@
+"""The nanny: tells the controller how its engines fare, and passes the controller's wishes on to them.
+
+It is a light process of its own (forked by the host before any engine), so it answers while user code holds the
+interpreter lock of an engine, and reports a death in milliseconds instead of leaving it to be found by silence.
+
+Rules of the room:
+
+1. It never starts, signals or reaps an engine itself; its keeper does.
+2. It leaves when its keeper says so (all engines ended, or the host died), when the controller says good-bye, and when
+   the controller has been silent for ``max_misses`` heartbeats. In the last two cases it has the engines stopped first.
+3. Its hello lists the engines it watches. It is said again whenever that list changes, and whenever a ping was not
+   answered, since a restarted controller knows nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import zmq
+
+from enginery.engine.channel import Leave, Started
+from enginery.net import sockets
+from enginery.wire.messages import (
+    VERSION,
+    Bye,
+    Deliver,
+    EngineExited,
+    NannyHello,
+    Ping,
+    Pong,
+    Refused,
+    Restart,
+    Shutdown,
+    Welcome,
+    decode_to_engine,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from enginery.engine.keepers import Keeper
+    from enginery.engine.options import EngineOptions
+    from enginery.wire.messages import ToEngine
+
+log = logging.getLogger(__name__)
+
+#: Heartbeat in seconds until the controller has named one.
+FIRST_PERIOD: Final = 3.0
+#: How long engines may take to leave by themselves after the controller's good-bye, which they hear as well.
+GRACE: Final = 0.15
+#: How long the last words may take to leave this process, in milliseconds.
+LINGER: Final = 250
+
+
+class Nanny:
+    """Speaks with the controller about the engines of one keeper. Single-threaded: call ``run`` and nothing else."""
+
+    def __init__(
+        self,
+        socket: sockets.Socket,
+        keeper: Keeper,
+        *,
+        engines: Iterable[str],
+        max_misses: int = 50,
+        period: float = FIRST_PERIOD,
+    ) -> None:
+        self._socket = socket
+        self._keeper = keeper
+        self._engines = dict.fromkeys(engines)
+        self._max_misses = max_misses
+        self._period = period
+        self._epoch = -1
+        self._beats = 0
+        self._misses = 0
+        self._heard = True
+        self._next_beat = 0.0
+        self._over = ""
+
+    def __repr__(self) -> str:
+        return f"<Nanny engines={len(self._engines)} epoch={self._epoch} misses={self._misses}>"
+
+    def run(self) -> str:
+        """Work until it is time to leave; returns why."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._keeper.fileno(), zmq.POLLIN)
+        self._hello()
+        self._next_beat = time.monotonic() + self._period
+        while not self._over:
+            ready = dict(poller.poll(max(0, math.ceil((self._next_beat - time.monotonic()) * 1000))))
+            if self._keeper.fileno() in ready:
+                self._hear_keeper()
+            if self._socket in ready:
+                self._hear_controller()
+            if time.monotonic() >= self._next_beat:
+                self._beat()
+        return self._over
+
+    # --- the keeper's side ----------------------------------------------------------------------------------------
+
+    def _hear_keeper(self) -> None:
+        before = set(self._engines)
+        for message in self._keeper.news():
+            if isinstance(message, Started):
+                self._engines[message.uuid] = None
+            elif isinstance(message, EngineExited):
+                log.info("engine=%s pid=%d %s", message.uuid, message.pid, message.note)
+                self._engines.pop(message.uuid, None)
+                self._say(message)
+            else:
+                self._leave(message)
+        if not self._over and self._engines.keys() - before:
+            self._hello()
+
+    def _leave(self, message: Leave) -> None:
+        self._say(Bye(message.reason))
+        self._over = message.reason or "told to leave"
+
+    # --- the controller's side ------------------------------------------------------------------------------------
+
+    def _hear_controller(self) -> None:
+        self._heard = True
+        while not self._over:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = decode_to_engine(frames[0])
+            except msgspec.DecodeError as error:
+                log.warning("the controller said something that is not in the protocol, ignored: %s", error)
+                continue
+            self._obey(message)
+
+    def _obey(self, message: ToEngine) -> None:
+        match message:
+            case Ping():
+                self._say(Pong(message.number))
+            case Welcome():
+                self._welcomed(message)
+            case Deliver():
+                self._keeper.deliver(message.uuid, message.signal)
+            case Restart():
+                self._keeper.restart(message.uuid)
+            case Shutdown() if message.restart:
+                self._keeper.restart_all()
+            case Shutdown():
+                self._give_up("the controller asked for it")
+            case Bye():
+                self._give_up(f"the controller left: {message.reason}" if message.reason else "the controller left")
+            case Refused(kind="ConnectionLost"):
+                # Another controller has taken the place of the one that knew us.
+                self._hello()
+            case Refused():
+                self._give_up(f"the controller refused: {message.reason}", code=1)
+            case _:
+                pass
+
+    def _welcomed(self, message: Welcome) -> None:
+        self._period = message.period or self._period
+        self._next_beat = min(self._next_beat, time.monotonic() + self._period)
+        self._epoch = message.epoch
+
+    def _beat(self) -> None:
+        self._next_beat = time.monotonic() + self._period
+        self._misses = 0 if self._heard else self._misses + 1
+        if self._max_misses and self._misses >= self._max_misses:
+            self._give_up(f"the controller has been silent for {self._misses * self._period:.0f} s", grace=0.0, code=1)
+            return
+        if not self._heard:
+            # Either it is gone, or a new one has taken its place and does not know us.
+            self._hello()
+        self._heard = False
+        self._beats += 1
+        self._say(Ping(self._beats))
+
+    def _give_up(self, reason: str, *, grace: float = GRACE, code: int = 0) -> None:
+        log.info("engines=%d stop: %s", len(self._engines), reason)
+        self._keeper.stop(reason, grace, code)
+        self._over = reason
+
+    def _hello(self) -> None:
+        self._say(NannyHello(VERSION, os.getpid(), platform.node(), list(self._engines)))
+
+    def _say(self, message: NannyHello | EngineExited | Ping | Pong | Bye) -> None:
+        try:
+            self._socket.send(encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            # Thousands of messages wait for a controller that does not come back: one more helps nobody.
+            log.warning("the controller takes no messages; dropped: %r", message)
+
+
+def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -> str:
+    """Dial the controller and be the nanny of ``engines`` until it is time to leave; returns why."""
+    socket = sockets.dial(options.connection)
+    context = socket.context
+    try:
+        return Nanny(socket, keeper, engines=engines, max_misses=options.max_misses).run()
+    finally:
+        socket.close(LINGER)
+        # Waits for the last words to leave, no longer than LINGER.
+        context.term()

@@ -1,0 +1,193 @@
+"""Runs the tasks an engine holds, one after another in the main thread, and makes their results."""
+
+from __future__ import annotations
+
+import signal
+from time import time
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+from enginery.engine.output import Outputs
+from enginery.errors import UnmetDependency, describe_exception
+from enginery.wire.callables import unpack_function
+from enginery.wire.messages import Action, Fault, Result, Status
+from enginery.wire.serialize import NONE, pack, unpack, unpack_call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from enginery.core.membership import Held
+    from enginery.engine.begun import BegunCell
+    from enginery.engine.link import Link
+    from enginery.engine.namespace import Namespace
+    from enginery.wire.messages import Task
+
+#: Results wait for company while tasks are shorter than this, in seconds.
+SHORT: Final = 0.0005
+#: Seconds after which results are sent even while short tasks follow one another.
+FLUSH_EVERY: Final = 0.001
+#: Functions kept rebuilt; past that, the one rebuilt first goes and is rebuilt from its body when needed.
+KEPT: Final = 1000
+
+_OK: Final = int(Status.OK)
+_ERROR: Final = int(Status.ERROR)
+_ABORTED: Final = int(Status.ABORTED)
+_APPLY: Final = int(Action.APPLY)
+
+
+class Runner:
+    """The main thread of an engine."""
+
+    def __init__(self, link: Link, namespace: Namespace, begun: BegunCell) -> None:
+        self._link = link
+        self._member = link.member
+        self._begun = begun
+        self._namespace = namespace
+        self._functions: dict[bytes, Callable[..., Any]] = {}
+        self._durations: dict[bytes, float] = {}
+        self._interruptible = False
+        self._last_flush = 0.0
+        self.outputs = Outputs(self._member.say, link.flush_soon)
+        self._actions: dict[int, Callable[[Held], Any]] = {
+            Action.APPLY: self._apply,
+            Action.MAP: self._map,
+            Action.EXECUTE: self._execute,
+            Action.PUSH: lambda held: namespace.push(self._unpack(held)),
+            Action.PULL: lambda held: namespace.pull(self._unpack(held)),
+            Action.CLEAR: lambda _held: namespace.clear(),
+        }
+        link.on_tick = self.outputs.flush
+        signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def serve(self) -> str:
+        """Run tasks until there is a reason to leave, which is returned."""
+        member, line = self._member, self._link.line
+        while member.leaving is None:
+            line.wait_for(member.has_work)
+            self._run_queued()
+        return member.leaving
+
+    def _run_queued(self) -> None:
+        # Hot: once per task. Bench: no-op tasks.
+        member, link, begun, durations = self._member, self._link, self._begun, self._durations
+        unsent = guarded = False
+        while member.leaving is None:
+            held = member.take()
+            if held is None:
+                break
+            task = held.task
+            function = task.function
+            if function and function not in self._functions and function not in member.bodies:
+                member.park(held)
+                link.flush()
+                continue
+            if unsent and durations.get(function, 1.0) > SHORT:
+                link.flush()  # nobody shall wait for a result because a long task follows
+                unsent = False
+            elif unsent and not guarded:
+                link.flush_soon()  # … nor because one that ought to be short is not
+                guarded = True
+            if held.direct:
+                begun.direct = task.id
+            else:
+                begun.balanced = task.id
+            finished = self._run(held)
+            unsent = True
+            if finished - self._last_flush > FLUSH_EVERY:
+                self._last_flush = finished
+                link.flush()
+                unsent = guarded = False
+        if unsent or member.has_unsent():
+            link.flush()
+
+    def _run(self, held: Held) -> float:
+        """Run one task and hand in its result. Returns when it ended, by the wall clock."""
+        task, member, outputs = held.task, self._member, self.outputs
+        member.running = outputs.task = number = task.id
+        buffers: list[memoryview] = []
+        started = time()
+        try:
+            self._interruptible = True
+            value = self._apply(held) if task.action == _APPLY else self._actions[task.action](held)
+            head, buffers = (NONE, buffers) if value is None else pack(value)
+            self._interruptible = False
+        except BaseException as error:
+            self._interruptible = False
+            finished = time()
+            result = self._failed(task, error, started, finished)
+        else:
+            finished = time()
+            result = Result(number, _OK, head, len(buffers), started, finished)
+        outputs.flush()
+        member.running = outputs.task = -1
+        self._durations[task.function] = finished - started
+        member.finished(result, buffers)
+        return finished
+
+    def _failed(self, task: Task, error: BaseException, started: float, finished: float) -> Result:
+        ename, evalue, traceback = describe_exception(error)
+        kind = type(error).__name__ if isinstance(error, UnmetDependency) else "remote"
+        status = _ERROR
+        if task.id in self._member.aborted:
+            self._member.aborted.discard(task.id)
+            if isinstance(error, KeyboardInterrupt):
+                kind, status = "TaskAborted", _ABORTED
+                evalue = "The task was interrupted while it ran, because it was aborted."
+        return Result(task.id, status, b"", 0, started, finished, Fault(kind, ename, evalue, traceback))
+
+    # --- what tasks do ------------------------------------------------------------------------------------------
+
+    def _apply(self, held: Held) -> Any:
+        task = held.task
+        function = self._functions.get(task.function) or self._rebuild(task.function)
+        args, kwargs = unpack_call(task.payload, held.frames, self._namespace.variables)  # type: ignore[arg-type]
+        value = function(*args, **kwargs)
+        return _awaited(value) if type(value) is CoroutineType else value
+
+    def _map(self, held: Held) -> Any:
+        function = self._functions.get(held.task.function) or self._rebuild(held.task.function)
+        given = self._unpack(held)
+        if not given.get("return_exceptions"):
+            return [function(*item) for item in given["items"]]
+        values: list[Any] = []
+        for item in given["items"]:
+            try:
+                values.append(function(*item))
+            except Exception as error:
+                values.append(error)
+        return values
+
+    def _execute(self, held: Held) -> Any:
+        given = self._unpack(held)
+        value = self._namespace.execute(given["code"], store=not given["silent"])
+        data = None if value is None or given["silent"] else {"text/plain": repr(value)}
+        return {
+            "status": "ok",
+            "execution_count": self._namespace.count,
+            "data": data,
+            "metadata": {},
+            "source": given["code"],
+        }
+
+    def _unpack(self, held: Held) -> Any:
+        return unpack(held.task.payload, held.frames, self._namespace.variables)  # type: ignore[arg-type]  # buffers
+
+    def _rebuild(self, digest: bytes) -> Callable[..., Any]:
+        function = unpack_function(self._member.bodies[digest], self._namespace.variables)
+        if len(self._functions) >= KEPT:
+            del self._functions[next(iter(self._functions))]
+        self._functions[digest] = function
+        return function
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        """SIGINT reaches user code only; everything else here is short and must not be torn."""
+        if self._interruptible:
+            self._interruptible = False
+            raise KeyboardInterrupt
+
+
+def _awaited(coroutine: Any) -> Any:
+    import asyncio  # 30 ms that only engines that are given coroutines pay
+
+    return asyncio.run(coroutine)

@@ -1,0 +1,159 @@
+"""The nanny against a keeper and a socket made of lists: what it says, and when it leaves."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import zmq
+
+from enginery.engine.channel import Leave, Started
+from enginery.engine.nanny import Nanny
+from enginery.wire.messages import (
+    Bye,
+    Deliver,
+    EngineExited,
+    NannyHello,
+    Ping,
+    Pong,
+    Refused,
+    Restart,
+    Shutdown,
+    Welcome,
+    decode_from_engine,
+    encode,
+)
+
+
+class FakeKeeper:
+    def __init__(self):
+        self.reader, self.writer = os.pipe()
+        self.queue = []
+        self.done = []
+
+    def fileno(self):
+        return self.reader
+
+    def bring(self, *messages):
+        self.queue += messages
+        os.write(self.writer, b"x")
+
+    def news(self):
+        os.read(self.reader, 1)
+        news, self.queue = self.queue, []
+        return news
+
+    def deliver(self, uuid, number):
+        self.done.append(("deliver", uuid, number))
+
+    def restart(self, uuid):
+        self.done.append(("restart", uuid))
+
+    def restart_all(self):
+        self.done.append(("restart all",))
+
+    def stop(self, reason, grace, code):
+        self.done.append(("stop", reason, code))
+
+
+@pytest.fixture
+def keeper():
+    fake = FakeKeeper()
+    yield fake
+    os.close(fake.reader)
+    os.close(fake.writer)
+
+
+@pytest.fixture
+def ends():
+    """The nanny's socket and the controller's."""
+    context = zmq.Context()
+    near, far = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
+    near.bind("inproc://line")
+    far.connect("inproc://line")
+    yield near, far
+    near.close(0)
+    far.close(0)
+    context.term()
+
+
+def run(ends, keeper, *messages, **settings):
+    """Let the controller say ``messages``, run the nanny to its end, and return what it said and why it left."""
+    near, far = ends
+    for message in messages:
+        far.send(message if isinstance(message, bytes) else encode(message))
+    why = Nanny(near, keeper, engines=["a", "b"], **settings).run()
+    said = []
+    while far.poll(0):
+        said.append(decode_from_engine(far.recv()))
+    return said, why
+
+
+def test_it_says_hello_first_and_names_its_engines(ends, keeper):
+    said, _ = run(ends, keeper, Bye())
+    assert isinstance(said[0], NannyHello)
+    assert (said[0].engines, said[0].pid) == (["a", "b"], os.getpid())
+
+
+def test_a_death_is_passed_on_as_it_is(ends, keeper):
+    exited = EngineExited("a", 1, -9, 5, 6, "killed")
+    keeper.bring(exited, Leave("all engines have ended"))
+    said, why = run(ends, keeper)
+    assert said[1:] == [exited, Bye("all engines have ended")]
+    assert why == "all engines have ended"
+    assert keeper.done == []
+
+
+def test_a_new_engine_makes_a_new_hello(ends, keeper):
+    keeper.bring(Started("a", 1, 0), Started("b", 2, 1))
+    near, far = ends
+    nanny = Nanny(near, keeper, engines=["a", "b"])
+    nanny._hear_keeper()
+    assert not far.poll(0)
+    keeper.bring(EngineExited("a", 1, -9, restarting=True), Started("c", 3, 0))
+    nanny._hear_keeper()
+    assert isinstance(decode_from_engine(far.recv()), EngineExited)
+    assert decode_from_engine(far.recv()).engines == ["b", "c"]
+    assert repr(nanny) == "<Nanny engines=2 epoch=-1 misses=0>"
+
+
+def test_wishes_go_to_the_keeper_in_order(ends, keeper):
+    words = [Deliver("a", "SIGINT"), Restart("b"), Shutdown(1, [], restart=True), Ping(7), Bye("closing time")]
+    said, why = run(ends, keeper, *words)
+    assert keeper.done == [
+        ("deliver", "a", "SIGINT"),
+        ("restart", "b"),
+        ("restart all",),
+        ("stop", "the controller left: closing time", 0),
+    ]
+    assert said[1:] == [Pong(7)]
+    assert why == "the controller left: closing time"
+
+
+def test_a_refusal_ends_in_an_error(ends, keeper):
+    run(ends, keeper, Refused("VersionMismatch", "too old"))
+    assert keeper.done == [("stop", "the controller refused: too old", 1)]
+
+
+def test_a_controller_that_forgot_it_hears_its_name_again(ends, keeper):
+    said, _ = run(ends, keeper, Refused("ConnectionLost", "who are you?"), Bye())
+    assert [type(message) for message in said] == [NannyHello, NannyHello]
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xff", b"\x80", b"hello", encode({"type": "nonsense"})])
+def test_garbage_is_ignored(ends, keeper, garbage):
+    said, _ = run(ends, keeper, garbage, Ping(1), Bye())
+    assert said[1:] == [Pong(1)]
+
+
+def test_silence_is_counted_in_heartbeats(ends, keeper):
+    said, why = run(ends, keeper, period=0.01, max_misses=3)
+    assert why.startswith("the controller has been silent for")
+    assert keeper.done == [("stop", why, 1)]
+    # A beat, then three unanswered ones; the last of them is the end.
+    assert [type(message) for message in said] == [NannyHello, Ping, NannyHello, Ping, NannyHello, Ping]
+
+
+def test_the_period_is_the_controllers_choice(ends, keeper):
+    said, _ = run(ends, keeper, Welcome(0, "", 4, 0.01), period=1000.0, max_misses=1)
+    assert Ping(1) in said
