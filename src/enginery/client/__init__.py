@@ -1,0 +1,1 @@
+"""The client: what runs in the user's process and drives engines."""

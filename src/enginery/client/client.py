@@ -1,0 +1,237 @@
+"""The user's end of a cluster: Client."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from enginery.client.balanced import LoadBalancedView
+from enginery.client.broadcast import BroadcastView
+from enginery.client.connect import find_connection, through
+from enginery.client.direct import DirectView
+from enginery.client.executor import ViewExecutor
+from enginery.client.jobs import Jobs
+from enginery.client.link import Link
+from enginery.client.log import Log
+from enginery.client.metadata import message_id
+from enginery.client.targets import Deadline
+from enginery.net.addresses import loopback_mismatch
+from enginery.wire.messages import CLIENT_SHIFT
+
+#: Settings of the message format of old; programs pass them, and they mean nothing here.
+_OF_OLD: Final = frozenset(
+    {
+        "adapt_version", "auth", "buffer_threshold", "check_pid", "config", "copy_threshold", "digest_history_size",
+        "digest_mod", "item_threshold", "key", "keyfile", "log", "packer", "parent", "session", "signature_scheme",
+        "unpacker", "username",
+    }
+)  # fmt: skip
+
+
+class Client(Jobs):
+    """A connection to a controller, and the way to its engines. Thread-safe.
+
+    Args:
+        connection_info: Path of the controller's connection file for clients, or the mapping it contains.
+        url_file: The same, by its older name.
+        profile: Name of the IPython profile in which to look for the file, where it is not given.
+        profile_dir: Folder of that profile.
+        ipython_dir: Folder of all profiles.
+        context: Not needed.
+        debug: Kept as an attribute for programs that look at it.
+        sshserver: Reach the controller through this ssh server.
+        sshkey: Not needed yet.
+        password: Not needed yet.
+        paramiko: Not needed.
+        timeout: Seconds to wait for the file, and for the controller to answer.
+        cluster_id: Which cluster of the profile.
+        cluster: The ``Cluster`` it belongs to.
+
+    Raises:
+        FileNotFoundError: There is no connection file (an OSError).
+        ConnectionFileError: It is damaged (a ValueError).
+        TimeoutError: Nothing answers there.
+        Refused: The controller does not want us.
+    """
+
+    def __init__(
+        self,
+        connection_info: Any = None,
+        *,
+        url_file: str | Path | None = None,
+        profile: str | None = None,
+        profile_dir: str | Path | None = None,
+        ipython_dir: str | Path | None = None,
+        context: Any = None,  # noqa: ARG002 - see the docstring, likewise below
+        debug: bool = False,
+        sshserver: str | None = None,
+        sshkey: str | None = None,  # noqa: ARG002
+        password: str | None = None,  # noqa: ARG002
+        paramiko: bool | None = None,  # noqa: ARG002
+        timeout: float = 10,
+        cluster_id: str | None = None,
+        cluster: Any = None,
+        **extra: Any,
+    ) -> None:
+        if "url_or_file" in extra:
+            warnings.warn("url_or_file= is called connection_info= now.", DeprecationWarning, stacklevel=2)
+            connection_info = extra.pop("url_or_file")
+        unknown = sorted(extra.keys() - _OF_OLD)
+        if unknown:
+            raise TypeError(f"Client() does not know {', '.join(f'{name}=' for name in unknown)}")
+        self.block = False
+        self.debug = debug
+        self.profile = profile or "default"
+        self.cluster = cluster
+        self.log = Log()
+        deadline = Deadline(timeout)
+        info, self.source = find_connection(
+            connection_info if connection_info is not None else url_file,
+            profile=profile,
+            profile_dir=profile_dir,
+            ipython_dir=ipython_dir,
+            cluster_id=cluster_id,
+            timeout=timeout,
+        )
+        info = through(info, sshserver)
+        if warning := loopback_mismatch(info):
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
+        self.link = Link.connect(info, timeout=max(1.0, deadline.left() or 0.0))
+        self._watch_engines()
+
+    @classmethod
+    def on(cls, link: Link, *, cluster: Any = None) -> Self:
+        """A client on a link that is connected already: for tests and for other ways to connect."""
+        client = cls.__new__(cls)
+        client.block = client.debug = False
+        client.profile = client.source = ""
+        client.cluster = cluster
+        client.log = Log()
+        client.link = link
+        client._watch_engines()
+        return client
+
+    # --- views ----------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[DirectView]:
+        return (self.direct_view(number) for number in self.ids)
+
+    def __getitem__(self, key: Any) -> DirectView:
+        """A DirectView of one engine (int), or of several (slice, tuple, list, range)."""
+        if not isinstance(key, int | slice | tuple | list | range) and not hasattr(type(key), "__index__"):
+            raise TypeError(f"A client is indexed by an id, a slice, or a tuple, list or range of ids, not by {key!r}.")
+        return self.direct_view(key)
+
+    def direct_view(self, targets: Any = "all", **flags: Any) -> DirectView:
+        """A view of engines addressed by id; ``'all'`` is looked up at each call. See ``DirectView``."""
+        return DirectView(self, self._frozen(targets), **flags)
+
+    def broadcast_view(self, targets: Any = "all", is_coalescing: bool = False, **flags: Any) -> BroadcastView:
+        """A view of many engines at once. See ``BroadcastView``."""
+        return BroadcastView(self, self._frozen(targets), is_coalescing=is_coalescing, **flags)
+
+    def load_balanced_view(self, targets: Any = None, **flags: Any) -> LoadBalancedView:
+        """A view that leaves the choice of engines to the controller. See ``LoadBalancedView``."""
+        return LoadBalancedView(self, targets, **flags)
+
+    def executor(self, targets: Any = None) -> ViewExecutor:
+        """A load-balanced view as a ``concurrent.futures.Executor``."""
+        return self.load_balanced_view(targets).executor
+
+    def activate(self, targets: Any = "all", suffix: str = "") -> DirectView:
+        """A blocking DirectView which ``%px`` (or ``%px<suffix>``) uses."""
+        view = self.direct_view(targets, block=True)
+        view.activate(suffix)
+        return view
+
+    def _frozen(self, targets: Any) -> Any:
+        """Targets as a view keeps them: 'all' as it is, everything else as ids that are there now."""
+        if targets is None or (isinstance(targets, str) and targets == "all"):
+            return "all"
+        ids, scalar = self.resolve(targets)
+        return ids[0] if scalar else ids
+
+    # --- engines --------------------------------------------------------------------------------------------------
+
+    def clear(self, targets: Any = None, block: bool | None = None) -> Any:
+        """Forget everything that was set on engines."""
+        return self.direct_view("all" if targets is None else targets).clear(
+            block=self.block if block is None else block
+        )
+
+    def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
+        """Send a signal (a number, or a name such as ``"SIGINT"``) to engines, even if they are busy.
+
+        Returns when the controller has passed it on; ``block`` is kept for programs that pass it.
+        """
+        del block
+        ids, _ = self.resolve(targets)
+        self.link.signal(ids, sig)
+
+    def shutdown(
+        self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
+    ) -> None:
+        """Stop engines.
+
+        Args:
+            targets: Which; all by default.
+            restart: Start them anew.
+            hub: Stop all engines and the controller, and close this client.
+            block: Wait until they are gone.
+        """
+        if hub:
+            self.link.shutdown(self.ids, restart=restart, controller=True)
+            self.close()
+            return
+        ids, _ = self.resolve(targets)
+        engines = self.link.engines
+        leaving = {(each, engines[each].uuid) for each in ids}
+        self.link.shutdown(ids, restart=restart)
+        if self.block if block is None else block:
+            self.link.wait_for(lambda: leaving.isdisjoint((e.id, e.uuid) for e in self.link.engines.values()))
+
+    def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
+        """How much work engines have.
+
+        Returns ``{engine: {"queue": …, "completed": …, "tasks": …}, "unassigned": …}``: counts, or lists of message ids if
+        ``verbose``. For an int target, the entry of that engine alone.
+        """
+        everything = targets is None or (isinstance(targets, str) and targets == "all")
+        ids, scalar = (None, False) if everything else self.resolve(targets)
+        answer = self.link.ask("queue_status", {"targets": ids, "verbose": verbose})
+        assert isinstance(answer, dict), "queue_status is answered by a mapping"
+        status = {int(key) if key.isdecimal() else key: self._named(value) for key, value in answer.items()}
+        return status[ids[0]] if scalar and ids else status
+
+    def _named(self, value: Any) -> Any:
+        """Task ids as message ids, wherever they stand. Those of other clients begin with their number."""
+        if isinstance(value, dict):
+            return {key: self._named(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._name(each) for each in value]
+        return value
+
+    def _name(self, task: int) -> str:
+        owner = task >> CLIENT_SHIFT
+        return message_id(self.session if owner == self.link.number else f"client{owner}", task)
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def close(self, linger: float | None = None) -> None:
+        """Close the connection. Results that have not come will not come. Calls after the first do nothing."""
+        del linger
+        self.link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self.link.closed:
+            return "<Client closed>"
+        return f"<Client engines={len(self)} outstanding={self.link.outstanding}>"

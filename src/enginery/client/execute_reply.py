@@ -1,0 +1,76 @@
+"""What comes back from running source text on an engine: ExecuteReply."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from enginery.client.metadata import KEYS
+from enginery.client.outputs import labelled, plain_text
+
+
+class ExecuteReply:
+    """The reply to ``execute``: what the last expression showed, and which number the cell got.
+
+    ``execution_count``, ``source``, ``data`` (representations by mime type, empty if nothing was shown) and
+    ``metadata`` are items and attributes; so is everything that the request's own metadata holds (``stdout`` …),
+    which ``request`` gives when asked.
+    """
+
+    def __init__(self, engine_id: int, content: dict[str, Any], request: Callable[[], dict[str, Any]]) -> None:
+        self.engine_id = engine_id
+        self.execution_count: int = content.get("execution_count") or 0
+        self.source: str = content.get("source") or ""
+        self.data: dict[str, Any] = content.get("data") or {}
+        self.metadata: dict[str, Any] = content.get("metadata") or {}
+        self._request = request
+
+    def __getitem__(self, key: str) -> Any:
+        if key in {"execution_count", "source", "data", "metadata", "engine_id"}:
+            return getattr(self, key)
+        return self._request()[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in KEYS:
+            return self._request()[name]
+        raise AttributeError(f"ExecuteReply has no {name!r}.")
+
+    def keys(self) -> list[str]:
+        """Names of all items."""
+        return sorted({"execution_count", "source", "data", "metadata", "engine_id", *KEYS})
+
+    def __repr__(self) -> str:
+        text = plain_text({"data": self.data}) if self.data else "no output"
+        short = text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - one line of a terminal, with its label
+        return f"<ExecuteReply[{self.execution_count}]: {short}>"
+
+    def _repr_pretty_(self, pretty: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython passes it
+        pretty.text(self._as_text())
+
+    def _as_text(self) -> str:
+        if not self.data:
+            return repr(self)
+        return labelled(f"Out[{self.engine_id}:{self.execution_count}]:", plain_text({"data": self.data})).rstrip("\n")
+
+    def display(self) -> None:
+        """Write it to the standard output."""
+        sys.stdout.write(self._as_text() + "\n")
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ARG002 - IPython passes them
+        return self.data, self.metadata
+
+    def _repr_html_(self) -> Any:
+        return self.data.get("text/html")
+
+    def _repr_png_(self) -> Any:
+        return self.data.get("image/png")
+
+    def _repr_svg_(self) -> Any:
+        return self.data.get("image/svg+xml")
+
+    def _repr_latex_(self) -> Any:
+        return self.data.get("text/latex")
+
+    def _repr_json_(self) -> Any:
+        return self.data.get("application/json")

@@ -1,0 +1,191 @@
+"""Requests of a client as people name them: history, lookups, waiting, aborting. The half of Client about jobs."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Iterable
+from typing import Any
+from weakref import ref
+
+from enginery.client.handle import Handle, seconds
+from enginery.client.log import Log, Lookup
+from enginery.client.metadata import message_id, task_id
+from enginery.client.result import AsyncResult
+from enginery.client.targets import Deadline, EngineTargets
+from enginery.client.timing import progress_bar
+
+
+class Jobs(EngineTargets):
+    """What a client knows of its requests. Thread-safe."""
+
+    log: Log
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> str:
+        """The name of this client's session, with which its message ids begin."""
+        return self.link.session
+
+    def remember(self, result: AsyncResult, view: int, count: int | None = None) -> None:
+        """Note a request of a view. Its result stays weakly referenced."""
+        self.log.entries.append((result._first, result._size() if count is None else count, ref(result), view))
+
+    def task_id(self, text: str) -> int:
+        """The id behind a message id of this client. Raises KeyError for others."""
+        return task_id(self.session, self.link.number, text)
+
+    def message_ids(self, view: int | None = None) -> list[str]:
+        """Message ids of the newest requests, oldest first."""
+        session = self.session
+        return [message_id(session, each) for each in self.log.ids(view)]
+
+    @property
+    def history(self) -> list[str]:
+        """Message ids of the newest 10,000 requests, oldest first."""
+        return self.message_ids()
+
+    @property
+    def results(self) -> Lookup:
+        """Results by message id, of requests that are done and whose AsyncResult is still in use somewhere."""
+        return Lookup(self, "results")
+
+    @property
+    def metadata(self) -> Lookup:
+        """Metadata by message id, of requests whose AsyncResult is still in use somewhere."""
+        return Lookup(self, "metadata")
+
+    @property
+    def outstanding(self) -> set[str]:
+        """Message ids of requests that have no result yet, among those of the newest 10,000 calls."""
+        return self.outstanding_of(self.log.results())
+
+    def outstanding_of(self, results: Iterable[AsyncResult]) -> set[str]:
+        """Message ids without a result, among the requests of some results."""
+        session = self.session
+        return {message_id(session, each) for result in results if not result.done() for each in result._open_ids()}
+
+    def find_result(self, text: str) -> AsyncResult:
+        """The AsyncResult of one message id. Raises KeyError if nobody has it any more."""
+        found = self.log.find(self.task_id(text))
+        if found is None:
+            raise KeyError(
+                f"{text!r} is not among the newest requests of this client whose results are still in use. Keep the "
+                f"AsyncResult to be able to ask for it later."
+            )
+        return found
+
+    def get_result(self, ids: Any = None, block: bool | None = None, owner: bool = True) -> Any:
+        """The AsyncResult of some requests of this client.
+
+        Args:
+            ids: A message id, a position in ``history``, a result, or a list of them. Default: the latest.
+            block: Return the value instead.
+            owner: Kept for programs that pass it.
+
+        Raises KeyError for requests of which nobody has the result any more.
+        """
+        if ids is None:
+            ids = -1
+        found = self._jobs(ids)
+        if not all(isinstance(each, AsyncResult) for each in found):
+            raise TypeError(f"get_result() takes message ids and results, not {ids!r}.")
+        result = found[0] if len(found) == 1 else AsyncResult.join(*found)
+        result.owner = owner
+        return result.get() if (self.block if block is None else block) else result
+
+    def _jobs(self, jobs: Any) -> list[Any]:
+        """Futures for whatever stands for jobs."""
+        if isinstance(jobs, concurrent.futures.Future):
+            return [jobs]
+        if isinstance(jobs, str):
+            return [self.find_result(jobs)]
+        if isinstance(jobs, int):
+            history = self.message_ids()
+            try:
+                return [self.find_result(history[jobs])]
+            except IndexError:
+                raise IndexError(f"There is no request {jobs} in the history, which has {len(history)}.") from None
+        if isinstance(jobs, Iterable):
+            return [each for job in jobs for each in self._jobs(job)]
+        raise TypeError(
+            f"Jobs are message ids, positions in the history, results or collections of them, not {jobs!r}."
+        )
+
+    # --- waiting --------------------------------------------------------------------------------------------------
+
+    def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
+        """Wait for some jobs, by default for everything outstanding. Returns whether they are done.
+
+        Jobs are message ids, positions in ``history``, results, any other Futures, or collections of them.
+        """
+        if jobs is None:
+            return self.link.wait_for(lambda: not self.link.outstanding, seconds(timeout))
+        pending = self._jobs(jobs)
+        if all(isinstance(each, Handle) for each in pending):
+            return self.link.wait_for(_all_ended(pending), seconds(timeout))
+        return not concurrent.futures.wait(pending, seconds(timeout)).not_done
+
+    def wait_interactive(self, jobs: Any = None, interval: float = 1.0, timeout: float | None = -1.0) -> bool:
+        """As ``wait``, with a progress bar that is renewed every ``interval`` seconds."""
+        pending = self.log.results() if jobs is None else self._jobs(jobs)
+        total = len(pending)
+        deadline = Deadline(timeout)
+        with progress_bar(total, "waiting", unit="jobs") as bar:
+            while True:
+                done = sum(job.done() for job in pending)
+                bar.update(done - bar.n)
+                if done == total:
+                    return True
+                left = deadline.left()
+                if left is not None and left <= 0:
+                    return False
+                self.wait(pending, interval if left is None else min(interval, left))
+
+    # --- taking back ----------------------------------------------------------------------------------------------
+
+    def abort(
+        self, jobs: Any = None, targets: Any = None, block: bool | None = None, *, interrupt: bool = False
+    ) -> None:
+        """Take back requests that have not begun; their results become TaskAborted.
+
+        Args:
+            jobs: Message ids, results or collections of them. Default: everything outstanding.
+            targets: Only what was sent to these engines.
+            block: Wait until the results of all of them are there.
+            interrupt: Also stop what has begun.
+        """
+        waiting = [job for job in (self.log.results() if jobs is None else self._jobs(jobs)) if not job.done()]
+        only = None if targets is None else set(self.resolve(targets)[0])
+        ids = [task for job in waiting for task in _ids_at(job, only)]
+        if ids:
+            self.link.abort(ids, interrupt=interrupt)
+        if self.block if block is None else block:
+            self.wait(waiting)
+
+
+def _ids_at(result: AsyncResult, engines: set[int] | None) -> list[int]:
+    """Ids of requests without a reply; where ``engines`` are given, those that were sent to one of them."""
+    if engines is None:
+        return result._open_ids()
+    return [
+        result._id_at(index)
+        for index in range(result._size())
+        if not result.reply_arrived(index) and result.reply_engine(index) in engines
+    ]
+
+
+class _AllEnded:
+    """Whether all of some results ended; looks at each ended one once."""
+
+    def __init__(self, pending: list[Handle]) -> None:
+        self.pending = list(pending)
+
+    def __call__(self) -> bool:
+        while self.pending and self.pending[-1].done():
+            self.pending.pop()
+        return not self.pending
+
+
+def _all_ended(pending: list[Any]) -> _AllEnded:
+    return _AllEnded(pending)

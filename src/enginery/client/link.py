@@ -1,0 +1,362 @@
+"""The client's connection to the controller: marries the client's mind to a line.
+
+Every thread of the user's process may use a link at the same time.
+"""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from enginery.core.requests import OVERHEAD, Requests
+from enginery.errors import ConnectionLost, Refused, VersionMismatch
+from enginery.net.addresses import endpoints_to_try, is_local
+from enginery.net.line import Line
+from enginery.net.sockets import dial
+from enginery.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enginery.core.requests import Sink
+    from enginery.net.connection_file import ConnectionInfo
+    from enginery.wire.callables import PackedFunction
+
+log = logging.getLogger("enginery.client")
+
+#: Heartbeats a controller may miss until the connection counts as lost.
+MISSES: Final = 10
+#: Ids taken at once for single tasks.
+ID_BLOCK: Final = 4096
+#: Bytes outstanding until the controller has said how much it allows.
+FIRST_WINDOW: Final = 64 << 20
+
+
+class Link:
+    """One client's connection. Thread-safe."""
+
+    def __init__(self, info: ConnectionInfo) -> None:
+        """Use ``Link.connect``."""
+        self.info = info
+        self.session = secrets.token_hex(8)
+        self.number = -1
+        self._pid = os.getpid()
+        self._requests = Requests(time.time)
+        self._lost: str | None = None
+        self._lock = threading.Lock()
+        self._next_id = 0
+        self._numbers = itertools.count(1)
+        self._callbacks: list[Callable[[list[m.EngineInfo], list[m.Departure]], None]] = []
+        self._most_tasks = FIRST_WINDOW // OVERHEAD
+        self._window = FIRST_WINDOW
+        self._period = 3.0
+        self._heard = time.monotonic()
+        self._next_ping = float("inf")
+        self._line = Line(dial(info), self, name="enginery-client-link")
+        self._wake = self._line.wake
+        self._single_ids = iter(range(0))
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def connect(cls, info: ConnectionInfo, *, timeout: float = 10.0) -> Self:
+        """Dial the controller and introduce this client.
+
+        Raises TimeoutError if nothing answers within ``timeout`` seconds, Refused (VersionMismatch) if the
+        controller does not want this client.
+        """
+        link = cls(info)
+        hello = m.ClientHello(m.VERSION, link.session, os.getpid(), socket.gethostname(), _user())
+        link._requests.say(hello)
+        link._watch_controller()
+        link._line.start()
+        requests = link._requests
+        try:
+            answered = link._line.wait_for(
+                lambda: bool(requests.welcome or requests.refused or link._lost is not None), timeout
+            )
+            link._judge(answered=answered, timeout=timeout)
+        except BaseException:
+            link._line.close()
+            raise
+        return link
+
+    def _judge(self, *, answered: bool, timeout: float) -> None:
+        """Take the answer to the hello in, or raise."""
+        welcome, refused = self._requests.welcome, self._requests.refused
+        where = endpoints_to_try(self.info)[0]
+        if refused is not None:
+            kind = VersionMismatch if refused.kind == "VersionMismatch" else Refused
+            raise kind(f"The controller at {where} refused this client: {refused.reason}")
+        if welcome is None:
+            who = f"controller pid {self.info.pid} on {self.info.location or 'this host'}"
+            what = self._lost or f"Nothing answered within {timeout:g} s"
+            msg = (
+                f"{what} ({who}, dialled at {where}). Is it running? `ipcluster list` shows clusters; "
+                "an old connection file is replaced when a cluster starts."
+            )
+            raise TimeoutError(msg) if answered is False else ConnectionLost(msg)
+        self.number = welcome.number
+        self._next_id = welcome.number << m.CLIENT_SHIFT
+        self._period = welcome.period
+        self._window = welcome.window or FIRST_WINDOW
+        self._most_tasks = self._window // OVERHEAD
+        self._next_ping = time.monotonic() + self._period
+
+    def _watch_controller(self) -> None:
+        """On the controller's own host its death is seen at once; elsewhere by its silence."""
+        if not (self.info.pid and hasattr(os, "pidfd_open") and is_local(self.info.location)):
+            return
+        try:
+            fd = os.pidfd_open(self.info.pid)
+        except OSError:
+            return  # not of our pid namespace, or gone: silence will tell
+        self._line.watch(fd, lambda: self._lose(f"The controller (pid {self.info.pid}) is gone", fd))
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._line.closed
+
+    @property
+    def engines(self) -> dict[int, m.EngineInfo]:
+        """The live engines by id, ascending; a new dict after each change."""
+        return self._requests.engines
+
+    @property
+    def outstanding(self) -> int:
+        """How many results have not arrived."""
+        return len(self._requests.outstanding)
+
+    def is_outstanding(self, task: int) -> bool:
+        """Whether the result of a task has not arrived."""
+        return task in self._requests.outstanding
+
+    def close(self) -> None:
+        """Say good-bye and close. Tasks already submitted run on; whoever still waits gets ConnectionLost."""
+        if self._line.closed:
+            return
+        if os.getpid() == self._pid:
+            self._requests.say(m.Bye("the client was closed"))
+        self._line.close()
+        self._lose("This client was closed")
+        self.after_turn()
+
+    # --- asking -------------------------------------------------------------------------------------------------
+
+    def take_ids(self, count: int) -> int:
+        """The first of ``count`` consecutive task ids that nobody else will use."""
+        with self._lock:
+            first = self._next_id
+            self._next_id = first + count
+        return first
+
+    def take_id(self) -> int:
+        """A task id that nobody else will use."""
+        # Iterators over ranges are advanced atomically, and without the price of a lock.
+        number = next(self._single_ids, None)
+        while number is None:
+            first = self.take_ids(ID_BLOCK)
+            self._single_ids = iter(range(first, first + ID_BLOCK))
+            number = next(self._single_ids, None)
+        return number
+
+    def submit(
+        self, task: m.Task, buffers: list[memoryview], sink: Sink, function: PackedFunction | None = None
+    ) -> None:
+        """Submit a balanced task. Blocks while as many bytes are outstanding as the controller allows.
+
+        Raises ConnectionLost if there is no connection any more.
+        """
+        # Hot: once per task. Bench: no-op tasks.
+        requests = self._requests
+        if self._lost is not None:
+            raise ConnectionLost(self._lost)
+        if function is not None and function.digest not in requests.bodies:
+            requests.introduce(function.digest, function.body)
+        outstanding = len(requests.outstanding)
+        if outstanding >= self._most_tasks or requests.heavy >= self._window:
+            self._wait_for_room()
+        requests.submit(task, buffers, sink)
+        # Nothing else under way: sent from here, for a hand-over to the line's thread would cost a quarter of the
+        # round trip. Else that thread sends all there is when it gets its turn.
+        if outstanding or buffers:
+            self._wake()
+        else:
+            self._line.flush()
+
+    def submit_many(
+        self, tasks: list[m.Task], buffers: list[list[memoryview]], sink: Sink, function: PackedFunction | None = None
+    ) -> None:
+        """Submit balanced tasks of one sink; ``buffers`` is empty or has a list for each. Blocks as ``submit``."""
+        requests = self._requests
+        if self._lost is not None:
+            raise ConnectionLost(self._lost)
+        if function is not None and function.digest not in requests.bodies:
+            requests.introduce(function.digest, function.body)
+        if len(requests.outstanding) >= self._most_tasks or requests.heavy >= self._window:
+            self._wait_for_room()
+        if any(buffers):
+            for task, mine in zip(tasks, buffers, strict=True):
+                requests.submit(task, mine, sink)
+        else:
+            requests.submit_many(tasks, sink)
+        self._wake()
+
+    def submit_direct(
+        self,
+        targets: list[int],
+        task: m.Task,
+        buffers: list[memoryview],
+        sink: Sink,
+        function: PackedFunction | None = None,
+    ) -> None:
+        """Address a task to each of ``targets``; the ids are ``task.id`` and those that follow, in their order."""
+        requests = self._requests
+        if self._lost is not None:
+            raise ConnectionLost(self._lost)
+        if function is not None and function.digest not in requests.bodies:
+            requests.introduce(function.digest, function.body)
+        if len(requests.outstanding) >= self._most_tasks or requests.heavy >= self._window:
+            self._wait_for_room()
+        outstanding = len(requests.outstanding)
+        requests.submit_request(m.Request(targets, task), buffers, sink)
+        if outstanding or buffers:
+            self._wake()
+        else:
+            self._line.flush()
+
+    def abort(self, ids: list[int], *, interrupt: bool = False) -> None:
+        """Take tasks back; with ``interrupt`` also those that run."""
+        self._requests.say(m.Abort(ids, interrupt))
+        self._wake()
+
+    def ask(self, name: str, arguments: dict[str, object] | None = None, timeout: float | None = None) -> object:
+        """Ask the controller a question.
+
+        Raises TimeoutError, ConnectionLost, or ValueError with the controller's words if the question is wrong.
+        """
+        return self._answer(m.Query(next(self._numbers), name, arguments or {}), timeout)
+
+    def signal(self, targets: list[int], sig: int | str, timeout: float | None = None) -> None:
+        """Have a signal delivered to engines. Raises as ``ask``."""
+        self._answer(m.Signal(next(self._numbers), targets, sig), timeout)
+
+    def shutdown(
+        self, targets: list[int], *, restart: bool = False, controller: bool = False, timeout: float | None = None
+    ) -> None:
+        """Stop engines or start them anew, and stop the controller too if ``controller``. Raises as ``ask``."""
+        self._answer(m.Shutdown(next(self._numbers), targets, restart, controller), timeout)
+
+    def _answer(self, question: m.Query | m.Signal | m.Shutdown, timeout: float | None) -> object:
+        if self._lost is not None:
+            raise ConnectionLost(self._lost)
+        self._requests.say(question)
+        answers, number = self._requests.answers, question.number
+        if not self.wait_for(lambda: number in answers, timeout):
+            msg = f"The controller did not answer {type(question).__name__.lower()} within {timeout:g} s."
+            raise TimeoutError(msg)
+        answer = answers.pop(number)
+        if answer.error:
+            raise ValueError(answer.error)
+        return answer.value
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Wait until ``predicate()`` is true. False if ``timeout`` seconds were over before.
+
+        Raises ConnectionLost if that can never be because the connection is gone.
+        """
+        if self._line.wait_for(lambda: predicate() or self._lost is not None, timeout):
+            if predicate():
+                return True
+            raise ConnectionLost(self._lost)
+        return False
+
+    def add_news_callback(self, callback: Callable[[list[m.EngineInfo], list[m.Departure]], None]) -> None:
+        """Call ``callback(joined, left)`` after each change of engines, outside of locks."""
+        self._callbacks.append(callback)
+
+    def _wait_for_room(self) -> None:
+        """Back-pressure. The line's own thread never waits here: it is the one that makes room."""
+        requests = self._requests
+        if self._line.is_own_thread:
+            return
+        tasks, window = self._most_tasks * 9 // 10, self._window * 9 // 10
+        self.wait_for(lambda: len(requests.outstanding) <= tasks and requests.heavy <= window)
+
+    # --- the line's speaker -------------------------------------------------------------------------------------
+
+    def next_message(self) -> tuple[bytes, list[object]] | None:
+        """See ``net.line.Speaker``."""
+        return self._requests.next_message()
+
+    def sent(self) -> None:
+        """See ``net.line.Speaker``."""
+        self._requests.sent()
+
+    def heard(self, header: object, frames: list[object]) -> None:
+        """See ``net.line.Speaker``."""
+        self._heard = time.monotonic()
+        try:
+            message = m.decode_to_client(header)  # type: ignore[arg-type]  # a buffer
+        except m.UNDECODABLE as error:
+            log.warning("a message of the controller could not be understood and was dropped: %s", error)
+            return
+        self._requests.heard(message, frames)
+        if self._requests.goodbye is not None:
+            self._lose(self._requests.goodbye or "The controller has left")
+        elif self._requests.refused is not None and self.number >= 0:
+            self._lose(self._requests.refused.reason)
+
+    def tick(self, now: float) -> None:
+        """See ``net.line.Speaker``."""
+        self._next_ping = now + self._period
+        silence = now - self._heard
+        if silence > self._period * MISSES:
+            self._lose(f"The controller has been silent for {silence:.0f} s")
+        else:
+            self._requests.say(m.Ping(0))
+
+    def next_deadline(self) -> float | None:
+        """See ``net.line.Speaker``."""
+        return self._next_ping
+
+    def after_turn(self) -> None:
+        """See ``net.line.Speaker``: callbacks run here."""
+        requests = self._requests
+        while requests.news:
+            news = requests.news.popleft()
+            for callback in self._callbacks:
+                callback(news.joined, news.left)
+        completed = requests.completed
+        while completed:
+            try:
+                sink = completed.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            sink.completed()
+
+    def _lose(self, why: str, fd: int = -1) -> None:
+        if fd >= 0:
+            os.close(fd)
+        if self._lost is not None:
+            return
+        self._next_ping = float("inf")
+        self._lost = f"{why.rstrip('.')}. Connect a new Client once a controller is running."
+        self._requests.fail_all(m.Fault("ConnectionLost", "ConnectionLost", self._lost))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a uid without a name, as in containers
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
