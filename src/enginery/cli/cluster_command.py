@@ -1,0 +1,40 @@
+"""What the subcommands of ipcluster have in common."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from traitlets import Unicode
+
+from enginery.cluster.cluster import Cluster
+from enginery.config.application import BaseParallelApplication
+
+#: Exit codes that scripts rely on.
+ALREADY_STARTED: Final = 10
+ALREADY_STOPPED: Final = 11
+NO_CLUSTER: Final = 12
+
+
+class IPClusterApplication(BaseParallelApplication):
+    """What the subcommands have in common: they are all configured by ipcluster_config."""
+
+    name = Unicode("ipcluster")
+
+    #: Whether there must be a profile; those who only look or clean up make none.
+    needs_profile = True
+
+    def init_profile(self) -> None:
+        """As of every command, unless there is nothing to put into a profile."""
+        if self.needs_profile or self.auto_create:
+            super().init_profile()
+
+    @property
+    def config_name(self) -> str:
+        """All subcommands share one configuration file."""
+        return "ipcluster_config"
+
+    def load_cluster(self, cluster_id: str) -> Cluster:
+        """The cluster with this id, by its file. Raises FileNotFoundError, ValueError."""
+        return Cluster.from_file(
+            profile_dir=self.profile_dir, cluster_id=cluster_id, parent=self, log=self.log, load_profile=False
+        )

@@ -1,0 +1,181 @@
+"""ipengine: the command that runs engines on this host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final, cast
+
+from traitlets import Bool, Float, Integer, List, Unicode, default
+
+from enginery.cli.owner import clean_up_after_owner
+from enginery.config.application import BASE_ALIASES, BASE_CLASSES, BASE_FLAGS, USAGE, BaseParallelApplication
+from enginery.config.fields import build
+from enginery.engine.options import EngineOptions
+from enginery.errors import ConnectionFileError
+from enginery.net import connection_file, profile_paths
+from enginery.net.connection_file import ConnectionInfo
+
+FLAGS: Final[dict[Any, Any]] = {
+    **BASE_FLAGS,
+    "mpi": ({"IPEngine": {"use_mpi": True}}, "This process is a rank of an MPI job; its rank becomes the engine's id."),
+    "restart": ({"IPEngine": {"restart": True}}, "Start an engine again when it died."),
+}
+ALIASES: Final[dict[Any, Any]] = {
+    **BASE_ALIASES,
+    "n": "IPEngine.n",
+    "file": "IPEngine.url_file",
+    "c": "IPEngine.startup_command",
+    "s": "IPEngine.startup_script",
+    "timeout": "IPEngine.timeout",
+    "id": "IPEngine.id",
+    "connection-fd": "IPEngine.connection_fd",
+    "owner-pid": "IPEngine.owner_pid",
+    "owner-file": "IPEngine.owner_files",
+}
+EXIT_NO_CONTROLLER: Final = 1
+
+
+class IPEngine(BaseParallelApplication):
+    """Runs engines: the processes that execute the user's code."""
+
+    name = Unicode("ipengine")
+    description = Unicode(
+        "Start engines on this host and connect them to a controller, which they find by the connection file in their "
+        "profile, by --file, or by $IPP_CONNECTION_INFO."
+    )
+    examples = Unicode("ipengine\nipengine --n=4 --profile=ssh\nipengine --file=/path/to/ipcontroller-engine.json")
+    flags = FLAGS
+    aliases = ALIASES
+    classes = BASE_CLASSES
+
+    n = Integer(1, min=1, help="How many engines to run on this host.").tag(config=True)
+    url_file = Unicode("", help="The connection file (default: the one in the profile).").tag(config=True)
+    url_file_name = Unicode(help="Name of the connection file in the profile's security folder.").tag(config=True)
+    wait_for_url_file = Float(10.0, help="Seconds to wait for the connection file to appear.").tag(config=True)
+    timeout = Float(5.0, help="Seconds the controller may take to answer.").tag(config=True)
+    max_heartbeat_misses = Integer(
+        50, help="Heartbeats without an answer until the engine leaves; 0: it stays for ever."
+    ).tag(config=True)
+    startup_script = Unicode("", help="Python file to run in the namespace first.").tag(config=True)
+    startup_command = Unicode("", help="Python code to run in the namespace first.").tag(config=True)
+    use_mpi = Bool(False, help="This process is a rank of an MPI job.").tag(config=True)
+    restart = Bool(False, help="Start an engine again when it died.").tag(config=True)
+    id = Integer(None, allow_none=True, help="Id to ask for; further engines ask for the next ones.").tag(config=True)
+    connection_fd = Integer(-1, help="File descriptor to read the connection info from; used by launchers.").tag(
+        config=True
+    )
+    owner_pid = Integer(0, help="Leave when the process with this id is gone; used by launchers.").tag(config=True)
+    owner_files = List(Unicode(), help="Files to remove when the owner is gone; used by launchers.").tag(config=True)
+
+    @default("auto_create")
+    def _default_auto_create(self) -> bool:
+        return True
+
+    @default("url_file_name")
+    def _default_url_file_name(self) -> str:
+        return profile_paths.connection_path(self.profile_dir, "engine", self.cluster_id).name
+
+    def init_folders(self) -> None:
+        """As of every command; paths belong to where the user typed them."""
+        for name in ("url_file", "startup_script"):
+            if given := getattr(self, name):
+                setattr(self, name, str(Path(given).expanduser().absolute()))
+        super().init_folders()
+
+    @property
+    def connection_path(self) -> Path:
+        """The connection file: --file, or the profile's."""
+        if self.url_file:
+            return Path(self.url_file)
+        return self.profile_dir / "security" / self.url_file_name
+
+    def find_connection(self) -> ConnectionInfo | None:
+        """The controller to connect to; None if the launcher gave up before there was one.
+
+        Leaves the program if the file does not come in time or is damaged.
+        """
+        try:
+            if self.connection_fd >= 0:
+                text = read_all(self.connection_fd)
+                return connection_file.loads(text, source="connection info from the launcher") if text else None
+            inherited = os.environ.get("IPP_CONNECTION_INFO", "")
+            if inherited and not self.url_file:
+                return connection_file.loads(inherited, source="$IPP_CONNECTION_INFO")
+            return self._wait_for_connection_file()
+        except (ConnectionFileError, OSError) as error:
+            self.fail(str(error))
+
+    def _wait_for_connection_file(self) -> ConnectionInfo:
+        path = self.connection_path
+        if not path.exists():
+            self.log.warning("Waiting %g s for connection file %s", self.wait_for_url_file, path)
+        if not profile_paths.wait_for_file(path, self.wait_for_url_file):
+            self.fail(
+                f"no connection file {str(path)!r} after {self.wait_for_url_file:g} s. Start the controller first "
+                "(ipcontroller), copy its engine file here, or name it with --file."
+            )
+        return connection_file.load(path)
+
+    def options(self, connection: ConnectionInfo) -> EngineOptions:
+        """What the engine host is told; leaves the program if the settings cannot be."""
+        if connection.kind != "engine":
+            self.fail(
+                f"the connection info is one for {connection.kind}s. Use the file that ends in -engine.json.", USAGE
+            )
+        path = self.connection_path
+        settings = {
+            "connection": connection,
+            "n": self.n,
+            "cluster_id": self.cluster_id or connection.cluster_id,
+            "profile_dir": self.profile_dir,
+            "connection_file": path,
+            "owner_pid": self.owner_pid or None,
+            "startup_script": self.startup_script,
+            "startup_command": self.startup_command,
+            "work_dir": Path.cwd(),
+            "id": self.id,
+            "restart": self.restart,
+            "timeout": self.timeout,
+            "max_misses": self.max_heartbeat_misses,
+            "use_mpi": self.use_mpi,
+            "log": str(self.log_file) if self.log_to_file else "",
+            "log_level": cast("int", self.log_level),
+        }
+        return build(EngineOptions, settings)
+
+    def start(self) -> None:
+        """Run the engines until the last one is gone, and exit with the host's code."""
+        super().start()
+        # Imported before the connection info is awaited: a launcher starts this process beside the controller, so
+        # that the imports of both overlap. Not at the top: --help need not wait for zmq.
+        from enginery.engine.host import run
+
+        connection = self.find_connection()
+        if connection is None:
+            sys.exit(EXIT_NO_CONTROLLER)
+        options = self.options(connection)
+        code = 1
+        with contextlib.suppress(KeyboardInterrupt):
+            code = run(options)
+        clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
+        sys.exit(code)
+
+
+def read_all(fd: int) -> str:
+    """What the other end of a pipe has to say until it closes; the descriptor is closed, standard input replaced."""
+    with open(fd, encoding="utf-8", closefd=fd != 0) as pipe:
+        text = pipe.read()
+    if fd == 0:
+        # User code that reads standard input meets its end, not somebody else's file.
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+    return text
+
+
+def main() -> None:
+    """Run the command line of ipengine."""
+    IPEngine.launch_instance()

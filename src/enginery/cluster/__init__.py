@@ -1,0 +1,1 @@
+"""Bringing programs up: Cluster, ClusterManager, cluster files and launchers."""

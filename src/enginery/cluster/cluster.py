@@ -1,0 +1,355 @@
+"""Cluster: a controller and sets of engines that are started, watched and stopped together.
+
+    with Cluster(n=4) as rc:
+        rc[:].apply_sync(os.getpid)
+
+Each blocking method ends in ``_sync`` and has an awaitable twin without the ending. Methods may be called from any
+thread; what is noticed about processes is noticed by the threads that wait for them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import traitlets
+from traitlets import Bool, Float, Integer, List, Unicode
+
+from enginery.cluster import outfit
+from enginery.cluster.known import KnownCluster
+from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
+from enginery.cluster.traces import remove_traces
+from enginery.cluster.twins import awaitable, finish
+from enginery.cluster.waiting import wait_for_engines
+from enginery.errors import LauncherError
+from enginery.net import connection_file, profile_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from enginery.client.client import Client
+    from enginery.net.connection_file import ConnectionInfo
+
+KINDS: Final[tuple[profile_paths.Kind, ...]] = ("client", "engine")
+LauncherName = str | type
+
+
+class Cluster(KnownCluster):
+    """A cluster of one controller and any number of engine sets.
+
+    ``engines`` and ``controller`` name launchers (see ``find_launcher_class``). Keyword arguments win over ``config``,
+    which wins over the profile's ``ipcluster_config`` files. As a context manager it is a connected Client inside,
+    and everything is stopped on the way out.
+    """
+
+    controller_launcher_class = traitlets.Any("local", help="Launcher of the controller.").tag(config=True)
+    engine_launcher_class = traitlets.Any("local", help="Launcher of engines.").tag(config=True)
+    controller_args = List(Unicode(), help="Further arguments of the controller.").tag(config=True)
+    controller_ip = Unicode("", help="Address the controller listens on ('*': every interface).").tag(config=True)
+    controller_location = Unicode("", help="Host name or address others reach the controller by.").tag(config=True)
+    delay = Float(0.0, help="Of earlier versions; engines start as soon as the controller listens.").tag(config=True)
+    n = Integer(None, min=0, allow_none=True, help="How many engines (default: one for each core).").tag(config=True)
+    engine_timeout = Float(60.0, help="Seconds the engines may take to connect.").tag(config=True)
+    load_profile = Bool(True, help="Load the profile's ipcluster_config files.").tag(config=True)
+    send_engines_connection_env = Bool(
+        True, help="Hand the connection info to engines, so that they need not find the connection file."
+    ).tag(config=True)
+
+    def __init__(
+        self, *, engines: LauncherName | None = None, controller: LauncherName | None = None, **kwargs: Any
+    ) -> None:
+        for name, value in (("engine", engines), ("controller", controller)):
+            if value is None:
+                continue
+            if f"{name}_launcher_class" in kwargs:
+                msg = f"{name}_launcher_class is given twice: as {value!r} and {kwargs[f'{name}_launcher_class']!r}."
+                raise TypeError(msg)
+            kwargs[f"{name}_launcher_class"] = value
+        outfit.check_arguments(kwargs, self.trait_names())
+        if kwargs.get("parent") is None and kwargs.get("load_profile", True):
+            kwargs["config"] = outfit.profile_config(kwargs)
+        self._connection: dict[str, ConnectionInfo] = {}
+        self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
+        self._pid = os.getpid()
+        super().__init__(**kwargs)
+
+    # --- starting ---
+
+    def start_controller_sync(self, /, **kwargs: Any) -> None:
+        """Start the controller and wait until it listens. ``kwargs`` set traits of its launcher.
+
+        Raises RuntimeError if it runs already, LauncherError with command and output if it does not come up.
+        """
+        launcher = self._prepare_controller(kwargs)
+        try:
+            finish(launcher.start())
+            self._wait_for_controller(launcher)
+        except BaseException:
+            self._give_up()
+            raise
+
+    def start_engines_sync(self, /, n: int | None = None, engine_set_id: str | None = None, **kwargs: Any) -> str:
+        """Start a set of ``n`` engines (default: as of the cluster) and return the id of the set.
+
+        ``kwargs`` set traits of its launcher. Does not wait for the engines to connect.
+        """
+        launcher = self._prepare_engines(n, engine_set_id, kwargs)
+        if self.send_engines_connection_env:
+            launcher.connection = self._connection_info().get("engine")
+        self._start_engines(launcher)
+        return launcher.engine_set_id
+
+    def start_cluster_sync(self, n: int | None = None) -> Self:
+        """Start the controller and ``n`` engines (default: as of the cluster). Does not wait for them to connect."""
+        self._bring_up(n, lambda: None)
+        return self
+
+    def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
+        """Start what does not run yet, wait for ``n`` engines, and return a Client connected to them.
+
+        With ``activate``, the client's view is made the target of the ``%px`` magics.
+        Raises LauncherError with command and output if controller or engines do not come up, TimeoutError if they
+        take longer than ``engine_timeout`` seconds; then nothing is left running.
+        """
+        fresh = self.controller is None
+        try:
+            if fresh:
+                self._bring_up(n, _load_client)
+            elif not self.engines:
+                self.start_engines_sync(n)
+            client = self.connect_client_sync()
+            wanted = self._count(n)
+            if wanted:
+                wait_for_engines(client, wanted, self._launchers(), self.engine_timeout)
+            if activate:
+                client.activate()
+        except BaseException:
+            if fresh:
+                self._give_up()
+            raise
+        return client
+
+    def connect_client_sync(self, /, **kwargs: Any) -> Client:
+        """A Client connected to this cluster; ``kwargs`` go to it. Its ``cluster`` is this one."""
+        client_class = _load_client()
+        # Not wherever self.profile points: to this very controller.
+        client = client_class(self._client_info().to_dict(), cluster=self, **kwargs)
+        self._clients.add(client)
+        return client
+
+    def _bring_up(self, n: int | None, meanwhile: Callable[[], object]) -> None:
+        """Start controller and engines, side by side where the launcher of engines can wait for the controller."""
+        controller = self._prepare_controller({})
+        try:
+            finish(controller.start())
+            count = self._count(n)
+            early = self._prepare_engines(count, None, {}) if count else None
+            if early is not None and early.starts_early and self.send_engines_connection_env:
+                self._start_engines(early, early=True)
+            meanwhile()
+            self._wait_for_controller(controller)
+            if early is None:
+                return
+            if early.running:
+                early.connect(self._connection["engine"])
+            elif early.state == "before":
+                early.connection = self._connection.get("engine") if self.send_engines_connection_env else None
+                self._start_engines(early)
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _prepare_controller(self, kwargs: Mapping[str, Any]) -> ControllerLauncher:
+        if self.controller is not None and self.controller.state != "after":
+            msg = f"The controller of {self!r} runs already. Stop it first with stop_controller()."
+            raise RuntimeError(msg)
+        self._prepare()
+        launcher = outfit.make_controller_launcher(self, kwargs)
+        self._adopt(launcher)
+        return launcher
+
+    def _prepare_engines(self, n: int | None, engine_set_id: str | None, kwargs: Mapping[str, Any]) -> EngineLauncher:
+        self._prepare()
+        engine_set_id = engine_set_id or outfit.new_id()
+        if engine_set_id in self.engines and self.engines[engine_set_id].running:
+            msg = f"Engine set {engine_set_id!r} runs already. Choose another id, or stop it first."
+            raise RuntimeError(msg)
+        launcher = outfit.make_engine_launcher(self, self._count(n), engine_set_id, kwargs)
+        self._adopt(launcher)
+        return launcher
+
+    def _prepare(self) -> None:
+        self._stopping = False
+        profile_paths.ensure_profile(Path(self.profile_dir))
+        if self.shutdown_atexit:
+            atexit.register(self._at_exit)
+
+    def _start_engines(self, launcher: EngineLauncher, **kwargs: Any) -> None:
+        self.log.info("Starting %d engine(s) with %s", launcher.n, type(launcher).__name__)
+        try:
+            finish(launcher.start(launcher.n, **kwargs))
+        except BaseException:
+            self.engines.pop(launcher.engine_set_id, None)
+            raise
+        self.update_cluster_file()
+
+    def _wait_for_controller(self, launcher: ControllerLauncher) -> None:
+        self._connection = finish(launcher.get_connection_info())
+        self.update_cluster_file()
+
+    def _count(self, n: int | None) -> int:
+        n = self.n if n is None else n
+        return n if n is not None else (os.cpu_count() or 1)
+
+    # --- stopping ---
+
+    def stop_controller_sync(self) -> None:
+        """Stop the controller; nothing happens if it does not run."""
+        controller = self.controller
+        if controller is None:
+            return
+        self._stopping = True
+        finish(controller.stop())
+        controller.get_output(remove=True)
+        remove_traces(controller, self._connection)
+        self.controller = None
+        self._connection = {}
+        self.update_cluster_file()
+
+    def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
+        """Stop an engine set, or all of them. Raises KeyError for an unknown set."""
+        self._stop_engines(self._engine_set(engine_set_id))
+
+    def stop_cluster_sync(self) -> None:
+        """Stop all engines and the controller, and close the clients that came from here."""
+        atexit.unregister(self._at_exit)
+        for client in list(self._clients):
+            client.close()
+        self._clients.clear()
+        self._stopping = True
+        # One farewell to all before the first wait: their ends overlap.
+        for launcher in self._launchers():
+            launcher.begin_stop()
+        self._stop_engines(list(self.engines.values()))
+        self.stop_controller_sync()
+
+    def _stop_engines(self, launchers: list[EngineLauncher]) -> None:
+        for launcher in launchers:
+            self.engines.pop(launcher.engine_set_id, None)
+        for launcher in launchers:
+            launcher.begin_stop()
+        for launcher in launchers:
+            launcher.connect(None)
+            finish(launcher.stop())
+            launcher.get_output(remove=True)
+        self.update_cluster_file()
+
+    def _give_up(self) -> None:
+        """Stop all after a failed start; that failure is what shall be heard of."""
+        with contextlib.suppress(Exception):
+            self.stop_cluster_sync()
+
+    def _at_exit(self) -> None:
+        # A fork of the owner is not the owner.
+        if os.getpid() == self._pid:
+            self._give_up()
+
+    # --- engines while they run ---
+
+    def restart_engines_sync(self, engine_set_id: str | None = None) -> None:
+        """Stop an engine set, or all of them, and start as many anew under the same set ids. Raises KeyError."""
+        for launcher in self._engine_set(engine_set_id):
+            self._stop_engines([launcher])
+            self.start_engines_sync(launcher.n, launcher.engine_set_id)
+
+    def signal_engines_sync(self, signum: int | str, engine_set_id: str | None = None) -> None:
+        """Send a signal to each engine of a set, or of all sets. Raises KeyError."""
+        number = signal.Signals[signum] if isinstance(signum, str) else signum
+        for launcher in self._engine_set(engine_set_id):
+            pids = launcher.engine_pids()
+            if pids is None:
+                finish(launcher.signal(number))
+                continue
+            with self._own_client() as client:
+                ids = [each.id for each in client.link.engines.values() if each.pid in pids]
+                client.send_signal(number, targets=ids, block=True)
+
+    def signal_engine_sync(self, engine_id: int, signum: int | str) -> None:
+        """Send a signal to one engine."""
+        with self._own_client() as client:
+            client.send_signal(signum, targets=[engine_id], block=True)
+
+    def stop_engine_sync(self, engine_id: int) -> None:
+        """Stop one engine; the others of its set go on."""
+        with self._own_client() as client:
+            client.shutdown(targets=[engine_id], block=True)
+
+    def restart_engine_sync(self, engine_id: int) -> None:
+        """Stop one engine and start it anew, by the nanny that watches it."""
+        with self._own_client() as client:
+            client.shutdown(targets=[engine_id], restart=True, block=True)
+
+    def _own_client(self) -> Client:
+        return _load_client()(self._client_info().to_dict())
+
+    def _client_info(self) -> ConnectionInfo:
+        info = self._connection_info().get("client")
+        if info is None:
+            msg = f"The controller of {self!r} does not run. Start it with start_cluster() or start_controller()."
+            raise LauncherError(msg)
+        return info
+
+    def _connection_info(self) -> dict[str, ConnectionInfo]:
+        """How to reach the controller, from its files if another process started it; empty if there is none."""
+        if not self._connection and (self.controller is None or self.controller.running):
+            folder = Path(self.profile_dir)
+            paths = {kind: profile_paths.connection_path(folder, kind, self.cluster_id) for kind in KINDS}
+            if all(path.exists() for path in paths.values()):
+                self._connection = {kind: connection_file.load(path) for kind, path in paths.items()}
+        return self._connection
+
+    # --- the twins ---
+
+    start_controller = awaitable(start_controller_sync)
+    start_engines = awaitable(start_engines_sync)
+    start_cluster = awaitable(start_cluster_sync)
+    start_and_connect = awaitable(start_and_connect_sync)
+    connect_client = awaitable(connect_client_sync)
+    stop_controller = awaitable(stop_controller_sync)
+    stop_engines = awaitable(stop_engines_sync)
+    stop_cluster = awaitable(stop_cluster_sync)
+    restart_engines = awaitable(restart_engines_sync)
+    signal_engines = awaitable(signal_engines_sync)
+    signal_engine = awaitable(signal_engine_sync)
+    stop_engine = awaitable(stop_engine_sync)
+    restart_engine = awaitable(restart_engine_sync)
+
+    def __enter__(self) -> Client:
+        return self.start_and_connect_sync()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.stop_cluster_sync()
+
+    async def __aenter__(self) -> Client:
+        return await self.start_and_connect()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self.stop_cluster()
+
+
+def _load_client() -> type[Client]:
+    # Loaded while the programs start, instead of before: zmq and its friends are a fifth of the time that takes.
+    from enginery.client.client import Client
+
+    return Client

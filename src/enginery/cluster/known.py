@@ -1,0 +1,180 @@
+"""What is known of a cluster: its identity, what of it runs, and the file by which others take it over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from traitlets import Bool, Integer, Unicode, default
+from traitlets.config import LoggingConfigurable
+
+from enginery.cluster import cluster_file as files
+from enginery.cluster import outfit
+from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher, describe_code
+from enginery.net import profile_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from enginery.cluster.launchers.base import BaseLauncher, StopData
+
+
+class KnownCluster(LoggingConfigurable):
+    """The part of ``Cluster`` that knows; what can be done with it is there."""
+
+    cluster_id = Unicode()
+    profile = Unicode("")
+    profile_dir = Unicode()
+    cluster_file = Unicode()
+    shutdown_atexit = Bool(True)
+    log_level = Integer(logging.INFO)
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.controller: ControllerLauncher | None = None
+        self.engines: dict[str, EngineLauncher] = {}
+        self._stopping = False
+        self._lock = threading.RLock()
+        super().__init__(**kwargs)
+        if "log_level" in kwargs:
+            self.log.setLevel(self.log_level)
+
+    @default("log")
+    def _default_log(self) -> Any:
+        if self.parent is not None:
+            return self.parent.log
+        return logging.getLogger("enginery.cluster")
+
+    @default("cluster_id")
+    def _default_cluster_id(self) -> str:
+        return outfit.new_id()
+
+    @default("profile_dir")
+    def _default_profile_dir(self) -> str:
+        if self.parent is not None and not self.profile:
+            return str(self.parent.profile_dir)
+        return str(profile_paths.profile_folder(self.profile))
+
+    @default("cluster_file")
+    def _default_cluster_file(self) -> str:
+        return str(profile_paths.cluster_path(Path(self.profile_dir), self.cluster_id))
+
+    def __repr__(self) -> str:
+        profile = profile_paths.profile_name(self.profile_dir)
+        fields = [
+            f"cluster_id={self.cluster_id!r}",
+            f"profile={profile!r}" if profile else f"profile_dir={self.profile_dir!r}",
+        ]
+        if self.controller is not None:
+            fields.append(f"controller=<{self.controller.state}>")
+        if self.engines:
+            fields.append(f"engine_sets={list(self.engines)}")
+        return f"<{type(self).__name__}({', '.join(fields)})>"
+
+    # --- what there is ---
+
+    @property
+    def engine_set(self) -> EngineLauncher | None:
+        """The first engine set, None if there is none."""
+        return next(iter(self.engines.values()), None)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the controller or an engine set runs, as far as is known."""
+        return any(launcher.running for launcher in self._launchers())
+
+    def _launchers(self) -> list[BaseLauncher]:
+        return [*self.engines.values(), *([self.controller] if self.controller is not None else [])]
+
+    def _engine_set(self, engine_set_id: str | None) -> list[EngineLauncher]:
+        """The engine set with this id, or all. Raises KeyError."""
+        if engine_set_id is None:
+            return list(self.engines.values())
+        if engine_set_id not in self.engines:
+            msg = f"There is no engine set {engine_set_id!r}; there are {list(self.engines)}."
+            raise KeyError(msg)
+        return [self.engines[engine_set_id]]
+
+    def _adopt(self, launcher: BaseLauncher) -> None:
+        """Make a launcher one of this cluster's, and hear of its end."""
+        if isinstance(launcher, ControllerLauncher):
+            self.controller = launcher
+            launcher.on_stop(self._controller_stopped)
+        elif isinstance(launcher, EngineLauncher):
+            self.engines[launcher.engine_set_id] = launcher
+            launcher.on_stop(lambda data: self._engines_stopped(launcher, data))
+        else:
+            msg = f"{launcher!r} launches neither a controller nor engines"
+            raise TypeError(msg)
+
+    def _controller_stopped(self, data: StopData) -> None:
+        if not self._stopping:
+            self._log_end("The controller", data)
+            self.update_cluster_file()
+
+    def _engines_stopped(self, launcher: EngineLauncher, data: StopData) -> None:
+        if self.engines.get(launcher.engine_set_id) is launcher and not self._stopping:
+            self._log_end(f"Engine set {launcher.engine_set_id}", data)
+            self.update_cluster_file()
+
+    def _log_end(self, who: str, data: StopData) -> None:
+        code = data.get("exit_code")
+        level = logging.INFO if code == 0 else logging.WARNING
+        self.log.log(level, "%s ended by itself (%s)", who, describe_code(code))
+
+    # --- handing over to another process ---
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cluster in plain values, as its file has it."""
+        return files.describe_cluster(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], **kwargs: Any) -> Self:
+        """The cluster that ``to_dict`` described. What is gone meanwhile is left out; it is not stopped at exit."""
+        cluster = cls(**{**files.described_arguments(plain), "shutdown_atexit": False, **kwargs})
+        launchers = files.revive_launchers(plain, outfit.launcher_arguments(cluster))
+        for launcher in launchers:
+            cluster._adopt(launcher)
+        return cluster
+
+    @classmethod
+    def from_file(
+        cls,
+        cluster_file: str | Path | None = None,
+        *,
+        profile: str = "",
+        profile_dir: str | Path = "",
+        cluster_id: str = "",
+        **kwargs: Any,
+    ) -> Self:
+        """The cluster that another process started; without arguments, the one of ``ipcluster start``.
+
+        Raises FileNotFoundError if there is no such cluster, ValueError if its file is damaged.
+        """
+        if cluster_file is None:
+            cluster_file = profile_paths.cluster_path(profile_paths.profile_folder(profile, profile_dir), cluster_id)
+        path = Path(cluster_file).expanduser()
+        return cls.from_dict(files.read_cluster_file(path), cluster_file=str(path), **kwargs)
+
+    def write_cluster_file(self) -> None:
+        """Write the cluster file, unless its name is empty."""
+        with self._lock:
+            if not self.cluster_file:
+                return
+            files.write_cluster_file(Path(self.cluster_file), self.to_dict())
+
+    def remove_cluster_file(self) -> None:
+        """Remove the cluster file."""
+        with self._lock:
+            if self.cluster_file:
+                Path(self.cluster_file).unlink(missing_ok=True)
+
+    def update_cluster_file(self) -> None:
+        """Write the cluster file if anything runs, else remove it."""
+        with self._lock:
+            if self.is_running:
+                self.write_cluster_file()
+            else:
+                self.remove_cluster_file()

@@ -1,0 +1,1 @@
+"""The rim: what traitlets applications share: profiles, configuration files, flags, arguments."""

@@ -1,0 +1,52 @@
+"""Configurables of the controller that are classes of their own in configuration files, and their port lists."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from traitlets import Enum, Float, Integer, Unicode
+from traitlets.config import Configurable
+
+#: How the balanced queue chooses among engines.
+SCHEMES: Final = ("leastload", "pure", "lru", "plainrandom", "weighted", "twobin")
+#: What ``hwm`` is called where it is not a number.
+ADAPTIVE: Final = -1
+HIGHEST_PORT: Final = 65535
+
+
+class HeartMonitor(Configurable):
+    """How often peers are asked whether they are there."""
+
+    period = Float(3000.0, min=100.0, help="Milliseconds between heartbeats (at least 100).").tag(config=True)
+
+
+class TaskScheduler(Configurable):
+    """How balanced tasks are given to engines."""
+
+    scheme_name = Enum(SCHEMES, default_value="leastload", help="Which engine gets the next task.").tag(config=True)
+    hwm = Integer(
+        ADAPTIVE,
+        help="Most tasks an engine holds at once; 0: no limit, 1: none in advance, -1 (default): as many as keep it busy.",
+    ).tag(config=True)
+
+
+class Session(Configurable):
+    """Keys. An empty key turns authentication off."""
+
+    key = Unicode(None, allow_none=True, help="Key of the controller (default: a new one each time).").tag(config=True)
+
+
+def parse_ports(text: str) -> list[int]:
+    """Ports from ``'10101-10120,10200'``. Raises ValueError that names what is wrong."""
+    ports: list[int] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            msg = f"{part!r} is no port or range of ports; expected for example 10101-10120,10200"
+            raise ValueError(msg)
+        span = range(int(first), int(last or first) + 1)
+        if not span or span[0] < 1 or span[-1] > HIGHEST_PORT:
+            msg = f"{part!r} is no range of ports between 1 and {HIGHEST_PORT}"
+            raise ValueError(msg)
+        ports.extend(span)
+    return ports

@@ -1,0 +1,294 @@
+"""Cluster with fake programs: what is started, remembered, handed over, and what is said when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from traitlets.config import Config
+
+from enginery.cluster.cluster import Cluster
+from enginery.cluster.cluster_file import read_cluster_file
+from enginery.cluster.launchers.base import EngineLauncher
+from enginery.cluster.launchers.local import LocalEngineSetLauncher
+from enginery.cluster.manager import ClusterManager, clean_cluster_files
+from enginery.errors import LauncherError
+from enginery.net.profile_paths import wait_for_file
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="fake programs need POSIX signals")
+FAKES = str(Path(__file__).with_name("fake_programs.py"))
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Make clusters of fake programs; they are stopped at the end."""
+    monkeypatch.setenv("FAKE_MARK", str(tmp_path / "mark"))
+    made = []
+
+    def make(controller="controller", engines="engines", **kwargs):
+        config = Config()
+        config.LocalControllerLauncher.controller_cmd = [sys.executable, FAKES, controller]
+        config.LocalEngineSetLauncher.engine_cmd = [sys.executable, FAKES, engines]
+        config.LocalProcessLauncher.stop_seconds_until_kill = 1.0
+        cluster = Cluster(**{"profile_dir": str(tmp_path / "profile_x"), "config": config, "n": 2, **kwargs})
+        made.append(cluster)
+        return cluster
+
+    yield make
+    for cluster in made:
+        cluster.stop_cluster_sync()
+
+
+@posix_only
+def test_a_cluster_is_started_and_stopped(make, tmp_path):
+    cluster = make(controller_ip="*", controller_args=["--scheme=lru"])
+    assert cluster.start_cluster_sync(3) is cluster
+    assert cluster.is_running
+    assert cluster.controller.args[-2:] == ["--ip=*", "--scheme=lru"]
+    assert cluster.engine_set.n == 3
+    assert wait_for_file(tmp_path / "mark", 30)
+    told = json.loads(cluster.engine_set.get_output())
+    assert told["info"]["pid"] == cluster.controller.pid
+    cluster.stop_cluster_sync()
+    assert not cluster.is_running
+    assert cluster.engines == {}
+    assert cluster.controller is None
+    left = [path for path in (tmp_path / "profile_x").rglob("*") if path.is_file()]
+    assert left == []
+
+
+@posix_only
+def test_the_cluster_file_follows_what_runs(make):
+    cluster = make(cluster_id="one")
+    path = Path(cluster.cluster_file)
+    assert path.name == "cluster-one.json"
+    cluster.start_controller_sync()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_cluster_file(path) == cluster.to_dict()
+    first = cluster.start_engines_sync(1)
+    second = cluster.start_engines_sync(2, "mine")
+    assert second == "mine"
+    assert list(read_cluster_file(path)["engines"]["sets"]) == [first, "mine"]
+    cluster.stop_engines_sync("mine")
+    assert list(cluster.engines) == [first]
+    with pytest.raises(KeyError, match="nobody"):
+        cluster.stop_engines_sync("nobody")
+    cluster.stop_engines_sync()
+    assert path.exists()
+    cluster.stop_controller_sync()
+    assert not path.exists()
+    cluster.stop_controller_sync()
+
+
+@posix_only
+def test_another_process_takes_over(make, tmp_path):
+    cluster = make(cluster_id="one")
+    cluster.start_cluster_sync()
+    heir = Cluster.from_file(profile_dir=tmp_path / "profile_x", cluster_id="one")
+    assert heir.controller.pid == cluster.controller.pid
+    assert heir.engine_set.n == 2
+    assert heir.shutdown_atexit is False
+    ended = [cluster.controller, cluster.engine_set]
+    heir.stop_cluster_sync()
+    assert all(launcher.join(30) for launcher in ended)
+    with pytest.raises(FileNotFoundError, match="ipcluster list"):
+        Cluster.from_file(profile_dir=tmp_path / "profile_x", cluster_id="one")
+
+
+@posix_only
+def test_a_controller_that_fails_ends_the_start(make, tmp_path):
+    cluster = make(controller="broken_controller")
+    with pytest.raises(LauncherError, match="flux capacitor"):
+        cluster.start_cluster_sync()
+    assert not cluster.is_running
+    assert not Path(cluster.cluster_file).exists()
+    with pytest.raises(LauncherError, match="flux capacitor"):
+        make(controller="broken_controller").start_and_connect_sync()
+
+
+@posix_only
+def test_an_end_nobody_asked_for_is_logged(make, caplog):
+    cluster = make()
+    cluster.start_cluster_sync(1)
+    controller = cluster.controller
+    with caplog.at_level(logging.WARNING, "enginery.cluster"):
+        os.kill(controller.pid, signal.SIGKILL)
+        assert controller.join(30)
+        cluster.stop_cluster_sync()
+    assert "The controller ended by itself (killed by SIGKILL)" in caplog.text
+    assert "Engine set" not in caplog.text
+
+
+@posix_only
+def test_a_controller_runs_once(make):
+    cluster = make()
+    cluster.start_controller_sync()
+    with pytest.raises(RuntimeError, match="stop_controller"):
+        cluster.start_controller_sync()
+
+
+@posix_only
+def test_engine_sets_are_restarted_under_their_ids(make):
+    cluster = make()
+    cluster.start_controller_sync()
+    cluster.start_engines_sync(2, "a")
+    cluster.start_engines_sync(1, "b")
+    before = {name: launcher.pid for name, launcher in cluster.engines.items()}
+    cluster.restart_engines_sync("a")
+    after = {name: launcher.pid for name, launcher in cluster.engines.items()}
+    assert after["a"] != before["a"]
+    assert after["b"] == before["b"]
+    assert cluster.engines["a"].n == 2
+    with pytest.raises(RuntimeError, match="runs already"):
+        cluster.start_engines_sync(1, "b")
+
+
+@posix_only
+def test_the_awaitable_twins(make):
+    async def main():
+        cluster = make()
+        assert await cluster.start_cluster(1) is cluster
+        assert cluster.is_running
+        engine_set_id = await cluster.start_engines(1)
+        await cluster.stop_engines(engine_set_id)
+        await cluster.stop_cluster()
+        assert not cluster.is_running
+
+    asyncio.run(main())
+
+
+def test_a_launcher_of_ones_own_may_be_made_of_coroutines(tmp_path):
+    class Remote(EngineLauncher):
+        async def start(self, n=None):
+            await asyncio.sleep(0)
+            self.notify_start()
+
+        async def stop(self):
+            await asyncio.sleep(0)
+            self.notify_stop({"exit_code": 0})
+
+        async def signal(self, sig):
+            received.append(sig)
+
+    received = []
+    cluster = Cluster(profile_dir=str(tmp_path / "profile_x"), engines=Remote, shutdown_atexit=False)
+    engine_set_id = cluster.start_engines_sync(2)
+    assert cluster.engines[engine_set_id].running
+    cluster.signal_engines_sync("SIGUSR1")
+    assert received == [signal.SIGUSR1]
+    cluster.stop_cluster_sync()
+    assert cluster.engines == {}
+
+
+def test_a_client_needs_a_controller(make):
+    with pytest.raises(LauncherError, match=r"start_cluster\(\)"):
+        make(cluster_id="nobody").connect_client_sync()
+
+
+def test_arguments(tmp_path):
+    cluster = Cluster(profile_dir=str(tmp_path), cluster_id="x", engines="local", n=0)
+    assert repr(cluster) == f"<Cluster(cluster_id='x', profile_dir={str(tmp_path)!r})>"
+    assert cluster.engine_launcher_class == "local"
+    with pytest.raises(TypeError, match="given twice"):
+        Cluster(engines="local", engine_launcher_class="mpi")
+    with pytest.raises(TypeError, match=r"no argument 'nn'\. It takes engines, controller, cluster_file"):
+        Cluster(nn=3)
+    with pytest.raises(ValueError, match="no engine launcher 'nope'"):
+        Cluster(profile_dir=str(tmp_path), engines="nope").start_engines_sync(1)
+
+
+def test_ids_differ():
+    assert Cluster().cluster_id != Cluster().cluster_id
+
+
+def test_keywords_win_over_config_over_profile(tmp_path):
+    (tmp_path / "ipcluster_config.py").write_text(
+        "c.Cluster.n = 3\nc.Cluster.engine_timeout = 7\nc.Cluster.delay = 2\n"
+    )
+    config = Config({"Cluster": {"n": 4, "engine_timeout": 8}})
+    cluster = Cluster(profile_dir=str(tmp_path), config=config, n=5)
+    assert (cluster.n, cluster.engine_timeout, cluster.delay) == (5, 8, 2)
+    assert Cluster(profile_dir=str(tmp_path), load_profile=False).delay == 0
+
+
+def test_the_profile_decides_where_files_are(monkeypatch, tmp_path):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    cluster = Cluster(profile="mpi", cluster_id="a")
+    assert cluster.cluster_file == str(tmp_path / "profile_mpi" / "security" / "cluster-a.json")
+    assert repr(cluster) == "<Cluster(cluster_id='a', profile='mpi')>"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"cluster": 3}'])
+def test_a_damaged_cluster_file(tmp_path, text):
+    path = tmp_path / "cluster-.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="ipcluster clean"):
+        Cluster.from_file(path)
+
+
+def test_a_cluster_whose_programs_are_gone(tmp_path):
+    plain = Cluster(profile_dir=str(tmp_path), cluster_id="x").to_dict()
+    plain["controller"] = {"class": "local", "state": {"pid": 2**22 + 1, "born": 1.0, "state": "running"}}
+    plain["engines"]["sets"]["a"] = {"class": "local", "state": {"pid": 2**22 + 1, "born": 1.0, "n": 3}}
+    cluster = Cluster.from_dict(plain)
+    assert not cluster.is_running
+    assert cluster.cluster_id == "x"
+
+
+class TestManager:
+    @posix_only
+    def test_clusters_are_found_by_their_files(self, make, tmp_path):
+        cluster = make(cluster_id="one")
+        cluster.start_controller_sync()
+        manager = ClusterManager()
+        found = manager.load_clusters(profile_dir=tmp_path / "profile_x")
+        assert list(found) == ["x:one"]
+        assert manager.get_cluster("x:one").controller.pid == cluster.controller.pid
+        assert manager.load_clusters(profile_dir=tmp_path / "profile_x")["x:one"] is found["x:one"]
+        with pytest.raises(ValueError, match="'x:one' runs"):
+            clean_cluster_files([tmp_path / "profile_x"])
+        controller = found["x:one"].controller
+        cluster.stop_cluster_sync()
+        assert controller.join(30)
+        assert manager.load_clusters(profile_dir=tmp_path / "profile_x") == {}
+
+    def test_new_clusters(self, tmp_path):
+        manager = ClusterManager()
+        key, cluster = manager.new_cluster(profile_dir=str(tmp_path / "profile_y"))
+        assert key == "y:"
+        assert manager.get_cluster(key) is cluster
+        assert manager.new_cluster(profile_dir=str(tmp_path / "profile_y"))[0] != key
+        with pytest.raises(KeyError, match="Choose another"):
+            manager.new_cluster(profile_dir=str(tmp_path / "profile_y"), cluster_id="")
+        manager.remove_cluster(key)
+        with pytest.raises(KeyError, match="no cluster 'y:'"):
+            manager.get_cluster(key)
+
+    def test_default_clusters(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+        for name in ("profile_a", "profile_b"):
+            (tmp_path / name).mkdir()
+        clusters = ClusterManager().load_clusters(init_default_clusters=True)
+        assert list(clusters) == ["a:", "b:"]
+        assert not clusters["a:"].is_running
+
+    def test_cleaning(self, tmp_path):
+        for name in ("security/cluster-x.json", "security/ipcontroller-x-client.json", "log/ipengine-1.log"):
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("{}")
+        (tmp_path / "security" / "other").touch()
+        clean_cluster_files([tmp_path])
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["other"]
+
+
+def test_the_launcher_of_the_first_set_is_local_by_default():
+    assert Cluster().engine_launcher_class == "local"
+    assert LocalEngineSetLauncher.starts_early
