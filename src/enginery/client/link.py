@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from enginery.core.requests import OVERHEAD, Requests
 from enginery.errors import ConnectionLost, Refused, VersionMismatch
-from enginery.net.addresses import endpoints_to_try, is_local
+from enginery.net.addresses import endpoints_to_try
 from enginery.net.line import Line
 from enginery.net.sockets import dial
 from enginery.wire import messages as m
@@ -72,10 +72,16 @@ class Link:
         Raises TimeoutError if nothing answers within ``timeout`` seconds, Refused (VersionMismatch) if the
         controller does not want this client.
         """
-        link = cls(info)
+        try:
+            link = cls(info)
+        except OSError as error:
+            msg = (
+                f"Nobody listens at {endpoints_to_try(info)[0]} ({error.strerror}): the controller (pid {info.pid}) is "
+                "gone. `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
+            )
+            raise TimeoutError(msg) from error
         hello = m.ClientHello(m.VERSION, link.session, os.getpid(), socket.gethostname(), _user())
         link._requests.say(hello)
-        link._watch_controller()
         link._line.start()
         requests = link._requests
         try:
@@ -109,16 +115,6 @@ class Link:
         self._window = welcome.window or FIRST_WINDOW
         self._most_tasks = self._window // OVERHEAD
         self._next_ping = time.monotonic() + self._period
-
-    def _watch_controller(self) -> None:
-        """On the controller's own host its death is seen at once; elsewhere by its silence."""
-        if not (self.info.pid and hasattr(os, "pidfd_open") and is_local(self.info.location)):
-            return
-        try:
-            fd = os.pidfd_open(self.info.pid)
-        except OSError:
-            return  # not of our pid namespace, or gone: silence will tell
-        self._line.watch(fd, lambda: self._lose(f"The controller (pid {self.info.pid}) is gone", fd))
 
     @property
     def closed(self) -> bool:
@@ -303,7 +299,7 @@ class Link:
         """See ``net.line.Speaker``."""
         self._requests.sent()
 
-    def heard(self, header: object, frames: list[object]) -> None:
+    def heard(self, header: object, frames: list[memoryview]) -> None:
         """See ``net.line.Speaker``."""
         self._heard = time.monotonic()
         try:
@@ -317,6 +313,10 @@ class Link:
         elif self._requests.refused is not None and self.number >= 0:
             self._lose(self._requests.refused.reason)
 
+    def lost(self, why: str) -> None:
+        """See ``net.line.Speaker``."""
+        self._lose(f"The connection to the controller is gone: {why}")
+
     def tick(self, now: float) -> None:
         """See ``net.line.Speaker``."""
         self._next_ping = now + self._period
@@ -326,7 +326,7 @@ class Link:
         else:
             self._requests.say(m.Ping(0))
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self) -> float:
         """See ``net.line.Speaker``."""
         return self._next_ping
 
@@ -345,9 +345,7 @@ class Link:
                 return
             sink.completed()
 
-    def _lose(self, why: str, fd: int = -1) -> None:
-        if fd >= 0:
-            os.close(fd)
+    def _lose(self, why: str) -> None:
         if self._lost is not None:
             return
         self._next_ping = float("inf")

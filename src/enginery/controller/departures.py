@@ -1,12 +1,86 @@
-"""How an engine's end is put into words. No I/O."""
+"""How engines leave: what their nanny says and what their connection says, put together, and in words.
+
+A dying engine is noticed twice, in either order: its nanny reports how it ended, and its connection closes. What it
+still said before is on that connection; how it ended is only in the report. So both are waited for, for a moment.
+"""
 
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enginery.core.scheduler import Scheduler
     from enginery.wire.messages import EngineExited
+
+#: How long the second of the two signs is waited for, in seconds.
+PATIENCE: Final = 0.25
+#: Ends of engines remembered, to recognize a hello that comes too late.
+REMEMBERED: Final = 10_000
+
+
+class Departures:
+    """Engines of which one sign of their end has come, and not the other."""
+
+    def __init__(self, scheduler: Scheduler, leave: Callable[..., None]) -> None:
+        """``leave(number, reason, balanced=…)`` lets an engine go."""
+        self._scheduler = scheduler
+        self._leave = leave
+        self._exited: dict[str, EngineExited] = {}
+        self._hung_up: set[int] = set()
+        self._due: dict[int, float] = {}
+
+    def exited(self, exited: EngineExited) -> None:
+        """A nanny says how an engine ended."""
+        self._exited[exited.uuid] = exited
+        if len(self._exited) > REMEMBERED:
+            del self._exited[next(iter(self._exited))]
+        for number, engine in self._scheduler.engines.items():
+            if engine.info.uuid == exited.uuid:
+                self._note(number)
+                return
+
+    def hung_up(self, number: int) -> None:
+        """The connection of an engine is closed."""
+        if number in self._scheduler.engines:
+            self._hung_up.add(number)
+            self._note(number)
+
+    def has_ended(self, uuid: str) -> bool:
+        """Whether the end of an engine has been reported."""
+        return uuid in self._exited
+
+    def tick(self, now: float) -> None:
+        """Stop waiting where it has been long enough."""
+        for number in [number for number, due in self._due.items() if due <= now]:
+            self._go(number)
+
+    def next_deadline(self) -> float:
+        """When ``tick`` is due; infinity for never."""
+        return min(self._due.values()) if self._due else float("inf")
+
+    def _note(self, number: int) -> None:
+        engine = self._scheduler.engines[number]
+        reported, hung_up = engine.info.uuid in self._exited, number in self._hung_up
+        if (reported and hung_up) or (hung_up and engine.nanny < 0):
+            self._go(number)
+        else:
+            self._due.setdefault(number, monotonic() + PATIENCE)
+
+    def _go(self, number: int) -> None:
+        self._due.pop(number, None)
+        self._hung_up.discard(number)
+        engine = self._scheduler.engines.get(number)
+        if engine is None:
+            return
+        exited = self._exited.get(engine.info.uuid)
+        if exited is None:
+            self._leave(number, "its connection broke")
+        else:
+            self._leave(number, describe_exit(exited), balanced=exited.balanced)
 
 
 def describe_exit(exited: EngineExited) -> str:

@@ -1,87 +1,177 @@
-"""The controller's two ports: sockets in, (peer, header, frames) out, and the way back.
+"""The controller's two ports: connections in, (peer, header, frames) out, and the way back.
 
-A port is one set of sockets for one kind of peer: ipc without encryption for this host, tcp with CURVE for others.
-A ``Peer`` is one connection; what it turns out to be is noted on it by the server.
+A port serves one kind of peer in two ways: a Unix socket without encryption for this host, a zmq ROUTER with CURVE
+for others. A ``Peer`` is one connection of either kind; what it turns out to be is noted on it by the server.
 """
 
 from __future__ import annotations
 
+import os
+import socket as sockets
+import struct
+import sys
 from typing import TYPE_CHECKING, Final
 
 import zmq
+
+from enginery.net.channel import ChannelClosed
+from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from enginery.net.sockets import Socket
 
-#: Messages taken from one socket in one turn, so that no peer keeps the loop from the others.
+#: Messages taken from one zmq socket in one turn, so that no peer keeps the loop from the others.
 TURN: Final = 200
+#: Connections taken from the queue of one listener in one turn.
+ACCEPTS: Final = 64
 
 
 class Peer:
-    """One connection: its socket, zmq's routing id for it, and who it said it is."""
+    """One connection, and who is behind it."""
 
-    __slots__ = ("identity", "number", "role", "socket")
+    __slots__ = ("identity", "number", "role", "stream")
 
-    def __init__(self, socket: Socket, identity: bytes) -> None:
-        self.socket = socket
-        self.identity = identity
+    def __init__(self, identity: bytes = b"", stream: Stream | None = None) -> None:
+        self.identity = identity  #: zmq's routing id, for those that came over tcp
+        self.stream = stream  #: for those on this host
         self.role = ""  #: client, engine or nanny once it has said hello
         self.number = -1
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this host for certain."""
+        return self.stream is not None
 
     def __repr__(self) -> str:
         return f"<Peer {self.role or 'unknown'} {self.number}>"
 
 
 class Port:
-    """The sockets of one kind of peer."""
+    """The connections of one kind of peer."""
 
-    def __init__(self, name: str, sockets: list[Socket], urls: list[str]) -> None:
+    def __init__(self, name: str, urls: list[str], listener: sockets.socket | None, router: Socket | None) -> None:
         self.name = name
-        self.sockets = sockets
         self.urls = urls
-        self._peers: dict[tuple[int, bytes], Peer] = {}
+        self.listener = listener
+        self.router = router
+        self.streams: dict[int, Peer] = {}  #: by descriptor
+        self.stuck: set[int] = set()  #: descriptors of peers that do not take what is sent as fast as it comes
+        self._routed: dict[bytes, Peer] = {}
+        self._readable = [(router, zmq.POLLIN)] if router is not None else []
 
-    def receive(self, socket: Socket) -> Iterator[tuple[Peer, object, list[object]]]:
-        """What waits on one of the sockets, up to one turn's worth. At least one message must wait."""
-        key, readable = id(socket), [(socket, zmq.POLLIN)]
+    # --- Unix sockets -------------------------------------------------------------------------------------------
+
+    def accept(self) -> Iterator[Peer]:
+        """Peers that have connected over the Unix socket; those of other users are turned away."""
+        assert self.listener is not None
+        for _ in range(ACCEPTS):
+            try:
+                socket, _ = self.listener.accept()
+            except OSError:  # nobody left, or one who hung up while waiting
+                return
+            if not _is_own(socket):
+                socket.close()
+                continue
+            stream = Stream(socket)
+            peer = self.streams[stream.fileno()] = Peer(stream=stream)
+            yield peer
+
+    def receive_from(self, peer: Peer) -> Iterator[tuple[object, list[object]]]:
+        """What one peer on this host has sent. Raises ChannelClosed when it is gone."""
+        assert peer.stream is not None
+        yield from peer.stream.receive()  # type: ignore[misc]  # frames are opaque here
+
+    # --- zmq ----------------------------------------------------------------------------------------------------
+
+    def has_routed(self) -> bool:
+        """Whether something waits on the zmq socket."""
+        return bool(self._readable and zmq.zmq_poll(self._readable, 0))
+
+    def receive_routed(self) -> Iterator[tuple[Peer, object, list[object]]]:
+        """What waits on the zmq socket, up to one turn's worth."""
+        router = self.router
         for _ in range(TURN):
-            identity = socket.recv()
-            header = socket.recv(copy=False)  # a ROUTER always gives a part after the identity
+            if router is None or not self.has_routed():
+                return
+            identity = router.recv()
+            header = router.recv(copy=False)  # a ROUTER always gives a part after the identity
             frames: list[object] = []
             more = header.more
             while more:
-                frame = socket.recv(copy=False)
+                frame = router.recv(copy=False)
                 frames.append(frame)
                 more = frame.more
-            peer = self._peers.get((key, identity))
+            peer = self._routed.get(identity)
             if peer is None:
-                peer = self._peers[key, identity] = Peer(socket, identity)
+                peer = self._routed[identity] = Peer(identity)
             yield peer, header, frames
-            if not zmq.zmq_poll(readable, 0):
-                return
+
+    # --- both ---------------------------------------------------------------------------------------------------
 
     def send(self, peer: Peer, header: bytes, frames: list[object]) -> bool:
         """Send a message. False if the peer is gone."""
-        socket = peer.socket
+        stream = peer.stream
+        if stream is not None:
+            try:
+                stream.send(header, frames)
+            except ChannelClosed:
+                return False
+            if stream.wants_write:
+                self.stuck.add(stream.fileno())
+            return True
+        router = self.router
+        if router is None:
+            return False
         try:
-            socket.send(peer.identity, zmq.SNDMORE | zmq.NOBLOCK)
+            router.send(peer.identity, zmq.SNDMORE | zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 return False
             raise
         last = len(frames) - 1
-        socket.send(header, zmq.SNDMORE if frames else 0)
+        router.send(header, zmq.SNDMORE if frames else 0)
         for at, frame in enumerate(frames):
-            socket.send(frame, 0 if at == last else zmq.SNDMORE, copy=False)  # type: ignore[call-overload]  # as received
+            router.send(frame, 0 if at == last else zmq.SNDMORE, copy=False)  # type: ignore[call-overload]  # as received
         return True
 
-    def forget(self, peer: Peer) -> None:
-        """A peer is gone; should it speak again it is unknown."""
-        self._peers.pop((id(peer.socket), peer.identity), None)
+    def write(self, peer: Peer) -> bool:
+        """Go on sending to a stuck peer. False if it is gone."""
+        assert peer.stream is not None
+        try:
+            peer.stream.write()
+        except ChannelClosed:
+            return False
+        if not peer.stream.wants_write:
+            self.stuck.discard(peer.stream.fileno())
+        return True
 
-    def close(self, linger: int) -> None:
-        """Close the sockets; what was sent may still leave for ``linger`` milliseconds."""
-        for socket in self.sockets:
-            socket.close(linger)
+    def forget(self, peer: Peer) -> int:
+        """A peer is gone, or shall be: closes its connection. Returns the descriptor it had, or -1."""
+        if peer.stream is None:
+            self._routed.pop(peer.identity, None)
+            return -1
+        fd = peer.stream.fileno()
+        if self.streams.pop(fd, None) is None:
+            return -1
+        self.stuck.discard(fd)
+        return fd
+
+    def close(self, linger: float) -> None:
+        """Close everything; what was sent may still leave for ``linger`` seconds in all."""
+        for peer in self.streams.values():
+            if peer.stream is not None:
+                peer.stream.close(linger if peer.stream.wants_write else 0.0)
+        if self.listener is not None:
+            self.listener.close()
+        if self.router is not None:
+            self.router.close(int(linger * 1000))
+
+
+def _is_own(socket: sockets.socket) -> bool:
+    """Whether the process behind a Unix socket belongs to this user (or to root), as the kernel says."""
+    if not sys.platform.startswith("linux"):
+        return True  # the folder's mode has to do
+    _, uid, _ = struct.unpack("3i", socket.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, struct.calcsize("3i")))
+    return uid in (os.getuid(), 0)

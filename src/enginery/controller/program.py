@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import logging
 import os
 import random
-import signal
+import socket
 import sys
 from pathlib import Path
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import zmq
-
+from enginery.controller.loop import Loop
 from enginery.controller.ports import Port
 from enginery.controller.server import Server
 from enginery.core.scheduler import Scheduler
@@ -23,18 +20,16 @@ from enginery.errors import ConnectionFileError
 from enginery.net import addresses
 from enginery.net.connection_file import ConnectionInfo, load, write_private
 from enginery.net.curve import Doorkeeper, KeyPair, has_curve
-from enginery.net.sockets import context, listen
+from enginery.net.sockets import context, listen, listen_for_zap, listen_on_path
 from enginery.wire.messages import Welcome
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from enginery.controller.options import ControllerOptions
 
 log = logging.getLogger("enginery.controller")
 
-#: Milliseconds in which good-byes may still leave at the end.
-FAREWELL: Final = 200
+#: Seconds in which good-byes may still leave at the end.
+FAREWELL: Final = 0.2
 DOMAINS: Final = {"client": "clients", "engine": "engines"}
 
 
@@ -56,8 +51,6 @@ class Controller:
 
     def __init__(self, options: ControllerOptions) -> None:
         self._options = options
-        self._owner = -1
-        self._wanted_end = ""
         self._doorkeeper: Doorkeeper | None = None
         self._keys = self._load_keys() if options.listen_tcp and options.secure and options.curve else None
         self._folder = addresses.runtime_folder(f"{options.profile_dir}:{options.cluster_id}:{self._nonce()}")
@@ -69,7 +62,7 @@ class Controller:
         """Listen on both ports and tell where. Raises OSError if that is not possible."""
         if self._keys is not None:
             allowed = {DOMAINS[kind]: {self._keys.pairs[kind].public} for kind in DOMAINS}
-            self._doorkeeper = Doorkeeper(context(), allowed)
+            self._doorkeeper = Doorkeeper(listen_for_zap(), allowed)
         epoch = 1
         infos = {}
         for kind in DOMAINS:
@@ -89,23 +82,21 @@ class Controller:
                 ready.write(line)
 
     def _listen(self, kind: str, before: ConnectionInfo | None) -> Port:
-        options, sockets, urls = self._options, [], []
-        if hasattr(os, "fork"):  # ipc needs Unix sockets
-            url = f"ipc://{self._folder}/{DOMAINS[kind]}"
-            with contextlib.suppress(FileNotFoundError):
-                Path(url.removeprefix("ipc://")).unlink()  # left by a controller that was killed
-            socket, url = listen(url, domain=DOMAINS[kind], keys=None)
-            sockets.append(socket)
-            urls.append(url)
-        if options.listen_tcp or not sockets:
+        options = self._options
+        urls: list[str] = []
+        listener, router = None, None
+        if hasattr(socket, "AF_UNIX"):
+            path = self._folder / DOMAINS[kind]
+            listener = listen_on_path(path)
+            urls.append(f"ipc://{path}")
+        if options.listen_tcp or not urls:
             port = options.client_port if kind == "client" else options.engine_port
             if before is not None and not port:
                 port = next((addresses.split_tcp(url)[1] for url in before.urls if url.startswith("tcp://")), 0)
             keys = self._keys.pairs["server"] if self._keys is not None else None
-            socket, url = listen(f"tcp://{options.ip}:{port or '*'}", domain=DOMAINS[kind], keys=keys)
-            sockets.append(socket)
+            router, url = listen(f"tcp://{options.ip}:{port or '*'}", domain=DOMAINS[kind], keys=keys)
             urls.append(url)
-        return Port(DOMAINS[kind], sockets, urls)
+        return Port(DOMAINS[kind], urls, listener, router)
 
     def _describe(self, kind: str, epoch: int) -> ConnectionInfo:
         options, keys = self._options, self._keys
@@ -161,52 +152,13 @@ class Controller:
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
         server = Server(scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence)
-        of: dict[object, Port] = {socket: port for port in (clients, engines) for socket in port.sockets}
-        interest: list[tuple[Any, int]] = [(socket, zmq.POLLIN) for socket in of]
-        if self._doorkeeper is not None:
-            interest.append((self._doorkeeper.socket, zmq.POLLIN))
-        interest += [(fd, zmq.POLLIN) for fd in self._watch()]
+        loop = Loop(server, [clients, engines], self._doorkeeper)
+        if options.owner_pid is not None:
+            loop.watch_owner(options.owner_pid)
         _tune_collector()
-        while not (server.stopping or self._wanted_end):
-            timeout = max(0.0, server.next_deadline() - monotonic())
-            events: list[tuple[Any, int]] = zmq.zmq_poll(interest, int(timeout * 1000) + 1 if timeout else 0)
-            for ready, _ in events:
-                if (port := of.get(ready)) is not None:
-                    # Acting after each message instead of after each drain gives the same batches under load, for
-                    # messages are batches already, and when idle saves the look for another one on the way.
-                    for peer, header, frames in port.receive(ready):
-                        now = monotonic()
-                        server.hear(port, peer, header, frames, now)
-                        server.act(now)
-                elif self._doorkeeper is not None and ready is self._doorkeeper.socket:
-                    self._doorkeeper.answer()
-                elif ready == self._owner:
-                    self._wanted_end = f"its owner (pid {options.owner_pid}) is gone"
-                elif ready == self._wakeup:
-                    os.read(self._wakeup, 64)
-            if server.next_deadline() <= (now := monotonic()):
-                server.look_around(now)
-                server.act(now)
-        reason = self._wanted_end or "a client asked for it"
+        reason = loop.run()
         log.info("leaving: %s", reason)
         server.say_goodbye(f"The controller was stopped: {reason}.")
-
-    def _watch(self) -> list[int]:
-        """Descriptors by which signals and the end of the owner wake the loop."""
-        self._wakeup, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        if self._options.owner_pid is not None and hasattr(os, "pidfd_open"):
-            try:
-                self._owner = os.pidfd_open(self._options.owner_pid)
-            except ProcessLookupError:
-                self._wanted_end = f"its owner (pid {self._options.owner_pid}) is gone"
-        return [fd for fd in (self._wakeup, self._owner) if fd >= 0]
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._wanted_end = f"signal {signal.Signals(number).name}"
 
     # --- end ----------------------------------------------------------------------------------------------------
 
@@ -216,7 +168,8 @@ class Controller:
             port.close(FAREWELL)
         if self._doorkeeper is not None:
             self._doorkeeper.close()
-        context().term()
+        if self._options.listen_tcp:
+            context().term()
         addresses.remove_runtime_folder(self._folder)
         if not self._options.reuse:
             for kind in self._ports:

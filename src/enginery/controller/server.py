@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from enginery.controller.departures import describe_exit
+from enginery.controller.departures import Departures
 from enginery.controller.queries import answer
 from enginery.core.actions import To
 from enginery.wire import messages as m
@@ -51,6 +51,9 @@ class Server:
         self._nannies: dict[int, float] = {}
         self._watched: dict[str, int] = {}  #: nanny by uuid of an engine
         self._next_nanny = 0
+        self._departing = Departures(scheduler, self._engine_gone)
+        #: called with the descriptor of a peer whose connection is to be closed
+        self.on_forget: Callable[[int, Peer], None] = lambda _fd, _peer: None
         #: who may say what, and who sees to it
         self._handlers: dict[tuple[str, type], Callable[..., None]] = {
             ("", m.ClientHello): self._client_hello,
@@ -93,12 +96,20 @@ class Server:
         elif peer.role:
             self._reject(port, peer, f"{type(message).__name__} is not for a {peer.role} to say here")
         else:
-            self._send(port, peer, m.Refused("ConnectionLost", "This controller does not know you: say hello first."))
-            port.forget(peer)
+            self._refuse(port, peer, "ConnectionLost", "This controller does not know you: say hello first.")
+
+    def hung_up(self, port: Port, peer: Peer) -> None:
+        """A peer's connection has been closed from its side."""
+        if peer.role == "engine":
+            self._departing.hung_up(peer.number)
+        elif peer.role:
+            self._lost(To.CLIENT if peer.role == "client" else To.NANNY, peer.number)
+        self._drop(port, peer)
 
     def look_around(self, now: float) -> None:
         """Tick the scheduler, and let go of peers that have been silent for too long."""
         self.scheduler.tick(now)
+        self._departing.tick(now)
         if now < self._next_look:
             return
         self._next_look = now + self._welcome.period
@@ -114,7 +125,7 @@ class Server:
     def next_deadline(self) -> float:
         """When ``look_around`` is due, in monotonic seconds. ``act`` has to come before."""
         due = self.scheduler.next_deadline()
-        return self._next_look if due is None else min(due, self._next_look)
+        return min(self._next_look, self._departing.next_deadline(), self._next_look if due is None else due)
 
     def act(self, now: float) -> None:
         """Perform what the scheduler asks."""
@@ -144,6 +155,10 @@ class Server:
         port = self._ports[To.ENGINE]
         if self._refuse_version(port, peer, hello.version):
             return
+        if self._departing.has_ended(hello.uuid):
+            # Its nanny's word of its end has overtaken its own hello.
+            self._refuse(port, peer, "Refused", "This engine has ended, its nanny says.")
+            return
         engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
@@ -170,9 +185,7 @@ class Server:
 
     def _engine_exited(self, _peer: Peer, exited: m.EngineExited, _frames: list[object], _now: float) -> None:
         self._watched.pop(exited.uuid, None)
-        for number, engine in list(self.scheduler.engines.items()):
-            if engine.info.uuid == exited.uuid:
-                self._engine_gone(number, describe_exit(exited), balanced=exited.balanced)
+        self._departing.exited(exited)
 
     def _bye(self, peer: Peer, bye: m.Bye, _frames: list[object], _now: float) -> None:
         if peer.role == "engine":
@@ -184,7 +197,7 @@ class Server:
 
     def _lost(self, to: To, number: int) -> None:
         if to == To.ENGINE:
-            self._engine_gone(number, "its connection broke")
+            self._departing.hung_up(number)
         elif to == To.CLIENT:
             self._client_gone(number)
         else:
@@ -208,7 +221,17 @@ class Server:
     def _forget(self, to: To, number: int) -> None:
         peer = self._peers.pop((to, number), None)
         if peer is not None:
-            self._ports[to].forget(peer)
+            self._drop(self._ports[to], peer)
+
+    def _drop(self, port: Port, peer: Peer) -> None:
+        peer.role = ""
+        fd = port.forget(peer)
+        if fd >= 0:
+            self.on_forget(fd, peer)
+
+    def _refuse(self, port: Port, peer: Peer, kind: str, reason: str) -> None:
+        self._send(port, peer, m.Refused(kind, reason))
+        self._drop(port, peer)
 
     # --- work ---------------------------------------------------------------------------------------------------
 
@@ -306,8 +329,7 @@ class Server:
             f"You speak version {version} of the protocol, this controller version {m.VERSION}. "
             "Install the same release of enginery on both sides."
         )
-        self._send(port, peer, m.Refused("VersionMismatch", reason))
-        port.forget(peer)
+        self._refuse(port, peer, "VersionMismatch", reason)
         return True
 
     def _frames_fit(self, peer: Peer, wanted: int, frames: list[object]) -> bool:
@@ -321,5 +343,4 @@ class Server:
         if self.rejected <= COMPLAINTS:
             log.warning("%s: message of %r rejected: %s", port.name, peer, why)
         if not peer.role:
-            self._send(port, peer, m.Refused("Refused", f"This is not a message of enginery's protocol: {why}"))
-            port.forget(peer)
+            self._refuse(port, peer, "Refused", f"This is not a message of enginery's protocol: {why}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.core.membership import Membership
 from enginery.net.line import Line
-from enginery.net.sockets import dial
+from enginery.net.sockets import dial_patiently
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Link:
         self._next_ping = _NEVER
         self._flush_by = _NEVER
         self._exit_by = _NEVER
-        self.line = Line(dial(options.connection), self, name="enginery-engine-link", defer_ctrl_c=False)
+        channel = dial_patiently(options.connection, options.timeout * max(options.max_misses, 1))
+        self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
         self.line.start()
 
     def wait_for_welcome(self, timeout: float) -> bool:
@@ -76,7 +77,7 @@ class Link:
         """See ``net.line.Speaker``."""
         self.member.sent()
 
-    def heard(self, header: object, frames: list[object]) -> None:
+    def heard(self, header: object, frames: list[memoryview]) -> None:
         """See ``net.line.Speaker``."""
         self._heard = time.monotonic()
         member = self.member
@@ -93,6 +94,12 @@ class Link:
             interrupt_main_thread()
         if member.leaving is not None:
             self._begin_to_leave()
+
+    def lost(self, why: str) -> None:
+        """See ``net.line.Speaker``."""
+        if self.member.leaving is None:
+            self.member.leaving = f"the controller is gone ({why})"
+        self._begin_to_leave()
 
     def tick(self, now: float) -> None:
         """See ``net.line.Speaker``."""
@@ -112,7 +119,7 @@ class Link:
             log.warning("left while a task was running: %s", self.member.leaving)
             os._exit(0)
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self) -> float:
         """See ``net.line.Speaker``."""
         return min(self._next_ping, self._flush_by, self._exit_by)
 

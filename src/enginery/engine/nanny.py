@@ -15,18 +15,17 @@ Rules of the room:
 from __future__ import annotations
 
 import logging
-import math
 import os
 import platform
+import select
 import time
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-import zmq
-
 from enginery.engine.channel import Leave, Started
-from enginery.net import sockets
+from enginery.net.channel import ChannelClosed
+from enginery.net.sockets import context, dial_patiently
 from enginery.wire.messages import (
+    UNDECODABLE,
     VERSION,
     Bye,
     Deliver,
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
 
     from enginery.engine.keepers import Keeper
     from enginery.engine.options import EngineOptions
+    from enginery.net.channel import Channel
     from enginery.wire.messages import ToEngine
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ log = logging.getLogger(__name__)
 FIRST_PERIOD: Final = 3.0
 #: How long engines may take to leave by themselves after the controller's good-bye, which they hear as well.
 GRACE: Final = 0.15
-#: How long the last words may take to leave this process, in milliseconds.
-LINGER: Final = 250
+#: How long the last words may take to leave this process, in seconds.
+LINGER: Final = 0.25
 
 
 class Nanny:
@@ -64,14 +64,14 @@ class Nanny:
 
     def __init__(
         self,
-        socket: sockets.Socket,
+        channel: Channel,
         keeper: Keeper,
         *,
         engines: Iterable[str],
         max_misses: int = 50,
         period: float = FIRST_PERIOD,
     ) -> None:
-        self._socket = socket
+        self._channel = channel
         self._keeper = keeper
         self._engines = dict.fromkeys(engines)
         self._max_misses = max_misses
@@ -88,17 +88,18 @@ class Nanny:
 
     def run(self) -> str:
         """Work until it is time to leave; returns why."""
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._keeper.fileno(), zmq.POLLIN)
+        controller, keeper = self._channel.fileno(), self._keeper.fileno()
         self._hello()
         self._next_beat = time.monotonic() + self._period
         while not self._over:
-            ready = dict(poller.poll(max(0, math.ceil((self._next_beat - time.monotonic()) * 1000))))
-            if self._keeper.fileno() in ready:
+            writers = [controller] if self._channel.wants_write else []
+            left = max(0.0, self._next_beat - time.monotonic())
+            if self._channel.has_unseen():
+                left = 0.0
+            ready, writable, _ = select.select([keeper, controller], writers, [], left)
+            if keeper in ready:
                 self._hear_keeper()
-            if self._socket in ready:
-                self._hear_controller()
+            self._hear_controller(writable=bool(writable))
             if time.monotonic() >= self._next_beat:
                 self._beat()
         return self._over
@@ -125,19 +126,22 @@ class Nanny:
 
     # --- the controller's side ------------------------------------------------------------------------------------
 
-    def _hear_controller(self) -> None:
-        self._heard = True
-        while not self._over:
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                message = decode_to_engine(frames[0])
-            except msgspec.DecodeError as error:
-                log.warning("the controller said something that is not in the protocol, ignored: %s", error)
-                continue
-            self._obey(message)
+    def _hear_controller(self, *, writable: bool) -> None:
+        try:
+            if writable:
+                self._channel.write()
+            for header, _ in self._channel.receive():
+                self._heard = True
+                try:
+                    message = decode_to_engine(header)  # type: ignore[arg-type]  # a buffer
+                except UNDECODABLE as error:
+                    log.warning("the controller said something that is not in the protocol, ignored: %s", error)
+                    continue
+                if not self._over:
+                    self._obey(message)
+        except ChannelClosed as error:
+            if not self._over:
+                self._give_up(f"the controller is gone ({error})")
 
     def _obey(self, message: ToEngine) -> None:
         match message:
@@ -191,19 +195,22 @@ class Nanny:
 
     def _say(self, message: NannyHello | EngineExited | Ping | Pong | Bye) -> None:
         try:
-            self._socket.send(encode(message), zmq.NOBLOCK)
-        except zmq.Again:
-            # Thousands of messages wait for a controller that does not come back: one more helps nobody.
-            log.warning("the controller takes no messages; dropped: %r", message)
+            self._channel.send(encode(message), [])
+        except ChannelClosed:
+            log.debug("the controller is gone; dropped: %r", message)  # reading will tell, and end this
 
 
 def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -> str:
     """Dial the controller and be the nanny of ``engines`` until it is time to leave; returns why."""
-    socket = sockets.dial(options.connection)
-    context = socket.context
     try:
-        return Nanny(socket, keeper, engines=engines, max_misses=options.max_misses).run()
+        channel = dial_patiently(options.connection, options.timeout * max(options.max_misses, 1))
+    except OSError as error:
+        reason = f"no controller listens at {options.connection.url} ({error.strerror})"
+        log.error("engines are stopped: %s", reason)  # noqa: TRY400  # the message says it all
+        keeper.stop(reason, 0.0, 1)
+        return reason
+    try:
+        return Nanny(channel, keeper, engines=engines, max_misses=options.max_misses).run()
     finally:
-        socket.close(LINGER)
-        # Waits for the last words to leave, no longer than LINGER.
-        context.term()
+        channel.close(LINGER)
+        context().term()  # over tcp: wait for the last words to leave, no longer than LINGER

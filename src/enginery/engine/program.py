@@ -27,7 +27,11 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
 
     Must be called in the main thread, which runs user code from then on.
     """
-    link = Link(options, uuid)
+    try:
+        link = Link(options, uuid)
+    except OSError as error:
+        log.error("no controller listens at %s: %s", options.connection.url, error.strerror)  # noqa: TRY400 - all is said
+        return 1
     member = link.member
     try:
         # The controller may come up later than its engines; it is dialled until then, and the waiting is said.

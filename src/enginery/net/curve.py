@@ -42,11 +42,9 @@ def has_curve() -> bool:
 class Doorkeeper:
     """Answers libzmq's questions whether a peer may connect. Belongs to the thread that made it."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], allowed: Mapping[str, set[str]]) -> None:
-        """``allowed``: public keys by domain; the sets may change later."""
-        self.socket = context.socket(zmq.ROUTER)
-        self.socket.linger = 0
-        self.socket.bind(ZAP_ENDPOINT)
+    def __init__(self, socket: zmq.Socket[bytes], allowed: Mapping[str, set[str]]) -> None:
+        """``socket`` is bound to ``ZAP_ENDPOINT``; ``allowed`` has public keys by domain, and may change later."""
+        self.socket = socket
         self.refused = 0
         self._allowed = allowed
 

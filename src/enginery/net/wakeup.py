@@ -9,7 +9,7 @@ import os
 class Wakeup:
     """A descriptor that becomes readable by ``set`` and silent by ``clear``. Both may be called from any thread."""
 
-    __slots__ = ("_reader", "_set", "_writer")
+    __slots__ = ("_reader", "_writer", "is_set")
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
@@ -18,7 +18,7 @@ class Wakeup:
             self._reader, self._writer = os.pipe()
             os.set_blocking(self._reader, False)
             os.set_blocking(self._writer, False)
-        self._set = False
+        self.is_set = False
 
     def fileno(self) -> int:
         """The descriptor to wait for."""
@@ -26,15 +26,15 @@ class Wakeup:
 
     def set(self) -> None:
         """Make it readable. Cheap when it already is."""
-        if not self._set:
-            self._set = True
+        if not self.is_set:
+            self.is_set = True
             with contextlib.suppress(BlockingIOError, OSError):  # full, or closed meanwhile: nobody waits
                 os.write(self._writer, b"\1\0\0\0\0\0\0\0")
 
     def clear(self) -> None:
         """Make it silent. To be called before looking at what was announced, so that no announcement is missed."""
-        if self._set:
-            self._set = False
+        if self.is_set:
+            self.is_set = False
             with contextlib.suppress(BlockingIOError):
                 os.read(self._reader, 8)
 

@@ -1,0 +1,195 @@
+"""The controller's one loop: wait for descriptors, hear, act; nothing here decides.
+
+libzmq's descriptors tell of changes, not of states, so zmq sockets are asked after each turn whether more waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from enginery.net.channel import ChannelClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from enginery.controller.ports import Peer, Port
+    from enginery.controller.server import Server
+    from enginery.net.curve import Doorkeeper
+
+_READ: Final = selectors.EVENT_READ
+_BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
+
+
+class Loop:
+    """Feeds a server from its ports until it is to stop. Runs in the main thread, whose signals it takes."""
+
+    def __init__(self, server: Server, ports: list[Port], doorkeeper: Doorkeeper | None) -> None:
+        self.wanted_end = ""
+        self._server = server
+        self._ports = ports
+        self._doorkeeper = doorkeeper
+        self._selector = selectors.DefaultSelector()
+        self._routers = [port for port in ports if port.router is not None]
+        self._writing: set[int] = set()
+        for port in ports:
+            if port.listener is not None:
+                self._watch(port.listener.fileno(), _Accept(self, port))
+            if port.router is not None:
+                self._watch(port.router.FD, _nothing)
+        if doorkeeper is not None:
+            self._watch(doorkeeper.socket.FD, _nothing)
+        server.on_forget = self._forget
+        self._watch_signals()
+
+    def watch_owner(self, pid: int) -> None:
+        """End when that process has gone."""
+        if hasattr(os, "pidfd_open"):
+            try:
+                fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self._owner_gone(pid)
+            else:
+                self._watch(fd, lambda _events: self._owner_gone(pid))
+
+    def run(self) -> str:
+        """Serve. Returns why it ended."""
+        server, select = self._server, self._selector.select
+        while not (server.stopping or self.wanted_end):
+            for key, events in select(max(0.0, server.next_deadline() - monotonic())):
+                key.data(events)
+            if self._routers:
+                self._hear_routed()
+            now = monotonic()
+            if server.next_deadline() <= now:
+                server.look_around(now)
+                server.act(now)
+            self._see_to_writers()
+        return self.wanted_end or "a client asked for it"
+
+    # --- input --------------------------------------------------------------------------------------------------
+
+    def add(self, port: Port, peer: Peer) -> None:
+        """Listen to a peer that has just connected."""
+        if peer.stream is not None:
+            self._watch(peer.stream.fileno(), _Hear(self, port, peer))
+
+    def hear(self, port: Port, peer: Peer) -> None:
+        """Take in what a peer has sent, and act on each message.
+
+        Acting after each instead of after all gives the same batches under load, for messages are batches already,
+        and when idle it saves the look for another one on the way.
+        """
+        server = self._server
+        try:
+            for header, frames in port.receive_from(peer):
+                now = monotonic()
+                server.hear(port, peer, header, frames, now)
+                server.act(now)
+        except ChannelClosed:
+            server.hung_up(port, peer)
+            server.act(monotonic())
+
+    def _hear_routed(self) -> None:
+        server = self._server
+        if self._doorkeeper is not None:
+            self._doorkeeper.answer()
+        again = True
+        while again:
+            again = False
+            for port in self._routers:
+                for peer, header, frames in port.receive_routed():
+                    now = monotonic()
+                    server.hear(port, peer, header, frames, now)
+                    server.act(now)
+                    again = True
+
+    # --- output that does not leave at once ---------------------------------------------------------------------
+
+    def _see_to_writers(self) -> None:
+        for port in self._ports:
+            for fd in port.stuck - self._writing:
+                self._writing.add(fd)
+                self._selector.modify(fd, _BOTH, self._selector.get_key(fd).data)
+
+    def write(self, port: Port, peer: Peer) -> None:
+        """A stuck peer takes more."""
+        assert peer.stream is not None
+        fd = peer.stream.fileno()
+        if not port.write(peer):
+            self._server.hung_up(port, peer)
+            self._server.act(monotonic())
+        elif fd not in port.stuck:
+            self._writing.discard(fd)
+            self._selector.modify(fd, _READ, self._selector.get_key(fd).data)
+
+    # --- the rest -----------------------------------------------------------------------------------------------
+
+    def _forget(self, fd: int, peer: Peer) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(fd)
+        self._writing.discard(fd)
+        if peer.stream is not None:
+            peer.stream.close(0.0)
+
+    def _watch(self, fd: int, react: Callable[[int], None]) -> None:
+        self._selector.register(fd, _READ, react)
+
+    def _watch_signals(self) -> None:
+        self._wakeup, writer = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._watch(self._wakeup, self._drop_wakeup)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _drop_wakeup(self, _events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup, 64)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.wanted_end = f"signal {signal.Signals(number).name}"
+
+    def _owner_gone(self, pid: int) -> None:
+        self.wanted_end = f"its owner (pid {pid}) is gone"
+
+
+class _Accept:
+    """What is done when somebody knocks."""
+
+    __slots__ = ("_loop", "_port")
+
+    def __init__(self, loop: Loop, port: Port) -> None:
+        self._loop = loop
+        self._port = port
+
+    def __call__(self, _events: int) -> None:
+        for peer in self._port.accept():
+            self._loop.add(self._port, peer)
+
+
+class _Hear:
+    """What is done when a peer speaks, or takes more of what it was sent."""
+
+    __slots__ = ("_loop", "_peer", "_port")
+
+    def __init__(self, loop: Loop, port: Port, peer: Peer) -> None:
+        self._loop = loop
+        self._port = port
+        self._peer = peer
+
+    def __call__(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._loop.write(self._port, self._peer)
+        if events & _READ:
+            self._loop.hear(self._port, self._peer)
+
+
+def _nothing(_events: Any) -> None:
+    """Zmq sockets are looked at after each turn, whatever their descriptors say."""
