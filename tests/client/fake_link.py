@@ -15,8 +15,13 @@ from enginery.wire.callables import unpack_function
 from enginery.wire.messages import Action, Departure, EngineInfo, Fault, Output, Result, Status, Task
 from enginery.wire.serialize import pack, unpack, unpack_call
 
+
+def silence(kind: str, text: str = "", data: bytes = b"") -> None:
+    """Nobody listens."""
+
+
 #: Where the request that is running just now may leave output: `fake_link.current.say("stdout", "text")`.
-current = SimpleNamespace(say=lambda kind, text="", data=b"": None, engine=-1)
+current = SimpleNamespace(say=silence, engine=-1)
 
 
 class FakeLink:
@@ -45,6 +50,9 @@ class FakeLink:
         self._turn = 0
 
     # --- the interface --------------------------------------------------------------------------------------------
+
+    def take_id(self) -> int:
+        return self.take_ids(1)
 
     def take_ids(self, count: int) -> int:
         with self.lock:
@@ -121,6 +129,9 @@ class FakeLink:
                 self.changed.wait(0.01 if left is None else min(0.01, left))
         return True
 
+    def outstanding_ids(self) -> list[int]:
+        return list(self.waiting)
+
     def wake(self) -> None:
         with self.changed:
             self.changed.notify_all()
@@ -168,6 +179,12 @@ class FakeLink:
                 sink.said(Output(task.id, kind, text, data), engine)
 
         current.say, current.engine = say, engine
+        try:
+            self._answer(engine, task, buffers, sink, function)
+        finally:
+            current.say = silence
+
+    def _answer(self, engine: int, task: Task, buffers: list[memoryview], sink: Any, function: Any) -> None:
         self.clock += 1
         result = Result(task.id, Status.OK, b"", started=self.clock, finished=self.clock + 0.5)
         frames: list[memoryview] = []
@@ -212,10 +229,10 @@ class FakeLink:
         return {"items": items, "faults": faults}
 
     def deliver(self, sink: Any, result: Result, engine: int, buffers: list[memoryview] = ()) -> None:
-        """Hand a result to its sink as the link does: under the lock, then ``completed`` outside of it."""
+        """Hand a result to its sink as the link does: under the lock, then ``settled`` outside of it."""
         with self.changed:
             self.waiting.pop(result.id, None)
             complete = sink.arrived(result, engine, list(buffers), self.clock + 0.75)
         if complete:
-            sink.completed()
+            sink.settled()
         self.wake()

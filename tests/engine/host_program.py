@@ -27,13 +27,12 @@ def pretend(options, *, uuid, begun):
     signal.signal(signal.SIGUSR1, lambda *_: os._exit(77))
     if options.startup_command == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    socket = sockets.dial(options.connection)
+    channel = sockets.dial(options.connection)
     wanted = -1 if options.id is None else options.id
-    socket.send(encode(EngineHello(VERSION, uuid, os.getpid(), str(Path.cwd()), wanted)))
+    channel.send(encode(EngineHello(VERSION, uuid, os.getpid(), str(Path.cwd()), wanted)), [])
     if options.startup_command.startswith("exit"):
         code = int(options.startup_command.split()[1])
-        socket.close(1000)
-        socket.context.term()
+        channel.close(1)
         return code
     # "hang" is an engine whose link does not look at the lifeline: only the kernel can end it.
     fd = host_gone_fd()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-import zmq
 
 from enginery.engine.watch import has_ended, watch_process
+from enginery.net.channel import ChannelClosed
+from enginery.net.sockets import listen_on_path
+from enginery.net.stream import Stream
 from enginery.wire.messages import (
     Bye,
     Deliver,
@@ -42,37 +45,46 @@ BOTH = pytest.mark.parametrize("fork", [True, False], ids=["forked", "started"])
 
 
 class FakeController:
-    """The controller's engine endpoint, with a memory of what was said to it."""
+    """The controller's engine endpoint, with a memory of what was said to it. Peers are named by descriptor."""
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="eng-")
         self.url = f"ipc://{self.folder.name}/e"
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.ROUTER)
-        self.socket.linger = 0
-        self.socket.bind(self.url)
+        self.listener = listen_on_path(Path(self.folder.name, "e"))
+        self.streams = {}
         self.heard = deque()
 
     def expect(self, kind, matching=lambda message: True):
         """The first message of this kind that has not been asked for yet, and who sent it."""
-        for index, (sender, message) in enumerate(self.heard):
-            if isinstance(message, kind) and matching(message):
-                del self.heard[index]
-                return sender, message
-        while self.socket.poll(PATIENCE * 1000):
-            sender, body = self.socket.recv_multipart()
-            message = decode_from_engine(body)
-            if isinstance(message, kind) and matching(message):
-                return sender, message
-            self.heard.append((sender, message))
-        pytest.fail(f"no {kind.__name__} came; heard {list(self.heard)}")
+        while True:
+            for index, (sender, message) in enumerate(self.heard):
+                if isinstance(message, kind) and matching(message):
+                    del self.heard[index]
+                    return sender, message
+            ready, _, _ = select.select([self.listener, *self.streams], [], [], PATIENCE)
+            if not ready:
+                pytest.fail(f"no {kind.__name__} came; heard {list(self.heard)}")
+            for one in ready:
+                self.hear(one)
+
+    def hear(self, one):
+        if one is self.listener:
+            stream = Stream(self.listener.accept()[0])
+            self.streams[stream.fileno()] = stream
+            return
+        try:
+            for header, _ in self.streams[one].receive():
+                self.heard.append((one, decode_from_engine(header)))
+        except ChannelClosed:
+            self.streams.pop(one).close(0)
 
     def say(self, receiver, message):
-        self.socket.send_multipart([receiver, message if isinstance(message, bytes) else encode(message)])
+        self.streams[receiver].send(message if isinstance(message, bytes) else encode(message), [])
 
     def close(self):
-        self.socket.close()
-        self.context.term()
+        for stream in self.streams.values():
+            stream.close(0)
+        self.listener.close()
         self.folder.cleanup()
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
+from collections import deque
 
 import pytest
-import zmq
 
 from enginery.engine.channel import Leave, Started
 from enginery.engine.nanny import Nanny
+from enginery.net.channel import ChannelClosed
+from enginery.net.stream import Stream
 from enginery.wire.messages import (
     Bye,
     Deliver,
@@ -64,17 +68,38 @@ def keeper():
     os.close(fake.writer)
 
 
+class FarEnd:
+    """The controller's end of the nanny's connection."""
+
+    def __init__(self, socket) -> None:
+        self.stream = Stream(socket)
+        self.heard = deque()
+
+    def send(self, message):
+        self.stream.send(message, [])
+
+    def poll(self, seconds):
+        """Whether something has been said that was not received yet."""
+        while select.select([self.stream], [], [], seconds)[0]:
+            try:
+                self.heard.extend(bytes(header) for header, _ in self.stream.receive())
+            except ChannelClosed:
+                break
+        return bool(self.heard)
+
+    def recv(self):
+        self.poll(0)
+        return self.heard.popleft()
+
+
 @pytest.fixture
 def ends():
-    """The nanny's socket and the controller's."""
-    context = zmq.Context()
-    near, far = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
-    near.bind("inproc://line")
-    far.connect("inproc://line")
-    yield near, far
-    near.close(0)
-    far.close(0)
-    context.term()
+    """The nanny's channel and the controller's."""
+    near, far = socket.socketpair()
+    ends = Stream(near), FarEnd(far)
+    yield ends
+    near.close()
+    far.close()
 
 
 def run(ends, keeper, *messages, **settings):

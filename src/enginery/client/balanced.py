@@ -30,6 +30,7 @@ _STALE: Final = Options(label="stale")
 #: Tasks handed to the link at once by a map: a few to begin with, so that engines start early.
 _FIRST_BATCH: Final = 64
 _LARGEST_BATCH: Final = 2_048
+_NO_KEYWORDS: Final[dict[str, Any]] = {}
 
 
 class LoadBalancedView(View):
@@ -112,7 +113,7 @@ class LoadBalancedView(View):
         options = self._prepared
         client = self.client
         link = client.link
-        first = link.take_ids(1)
+        first = link.take_id()
         result = AsyncResult(client, first, function.name)
         if options is not None:
             if options is _STALE:
@@ -295,7 +296,7 @@ class _MapCall:
         options = self.options
         append, keep = tasks.append, frames.append
         for arguments in islice(items, count):
-            payload, buffers = pack_call(arguments, {})
+            payload, buffers = pack_call(arguments, _NO_KEYWORDS)
             keep(buffers)
             append(Task(task, _APPLY, digest, payload, len(buffers), options))
             task += 1
@@ -323,7 +324,7 @@ class _MapCall:
                 if not tasks:
                     break
                 task = tasks[0]
-                task.id = link.take_ids(1)
+                task.id = link.take_id()
                 if sizes is not None:
                     sizes.append(self.last_size)
                 link.submit(task, buffers[0], result.grow(task.id), self.function)

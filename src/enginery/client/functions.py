@@ -14,12 +14,12 @@ class RemoteFunction:
     """A function whose calls run on a view. ``block`` and further flags stand in for the view's own."""
 
     def __init__(self, view: View, f: Callable[..., Any], block: bool | None = None, **flags: Any) -> None:
+        # Name, doc and __wrapped__, which is where signatures are looked up. First, for it copies attributes as well.
+        update_wrapper(self, f)
         self.view = view
         self.func = f
         self.block = block
         self.flags = flags
-        # Name, doc and __wrapped__, which is where signatures are looked up.
-        update_wrapper(self, f)
 
     def _view(self) -> View:
         """The view to call on: the flags are read at each call, from the view as it is then."""
@@ -27,6 +27,7 @@ class RemoteFunction:
         return self.view.with_flags(**flags) if flags else self.view
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function on the view: its result if the view or ``block`` says so, else an AsyncResult."""
         return self._view().apply(self.func, *args, **kwargs)
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ when somebody first asks for them, which for most results is never.
 Rules of the room:
 
 1. ``_ended`` is set once, under ``_guard``. What the standard library reads is ``_state``: it turns final only in
-   ``completed``, and under the condition where there is one, because ``concurrent.futures.wait`` reads it several
+   ``settled``, and under the condition where there is one, because ``concurrent.futures.wait`` reads it several
    times under that condition and counts on its standing still.
 2. ``_guard`` is one lock for all handles, held for a few bytecodes. Nothing is called and no other lock is taken under it.
 3. Callbacks run outside of all locks, in the thread that brought the last reply.
@@ -34,6 +34,27 @@ _guard = threading.Lock()
 _log = logging.getLogger(__name__)
 
 
+class _OnDemand:
+    """A part of a Future that is made when the standard library first touches it.
+
+    A descriptor, not ``__getattr__``: a class that has the latter pays for it at every attribute.
+    """
+
+    def __set_name__(self, owner: type[Handle], name: str) -> None:
+        self.name = name
+
+    def __get__(self, handle: Handle | None, owner: type[Handle] | None = None) -> Any:
+        if handle is None:
+            return self
+        with _guard:
+            if not handle._watched:
+                # Before `_watched`, which tells others that they are there.
+                handle.__dict__["_waiters"] = []
+                handle.__dict__["_condition"] = threading.Condition()
+                handle._watched = True
+        return handle.__dict__[self.name]
+
+
 class Handle(Future[Any]):
     """Base of results: end, cancellation, waiting and callbacks. Thread-safe.
 
@@ -41,27 +62,16 @@ class Handle(Future[Any]):
     """
 
     client: Client
+    _condition = _OnDemand()
+    _waiters = _OnDemand()
     _ended: str | None = None
     _told = False
     _watched = False
     _callbacks: list[Callable[[Any], object]] | None = None
+    #: Handles that are part of this one and have ended since ``settled`` was last called.
+    _unheard: list[Handle] | None = None
 
     # Future.__init__ is not called, on purpose: see the head of this file.
-
-    def __getattr__(self, name: str) -> Any:
-        # Reached for names that are not there: the parts of a Future that the standard library touches directly.
-        if name == "_condition":
-            with _guard:
-                if not self._watched:
-                    # Before `_watched`, which tells others that it is there.
-                    self.__dict__["_waiters"] = []
-                    self.__dict__["_condition"] = threading.Condition()
-                    self._watched = True
-            return self.__dict__["_condition"]
-        if name == "_waiters":
-            with self._condition:
-                return self.__dict__["_waiters"]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __bool__(self) -> bool:
         # Results have lengths; `if result:` must not mean `if it is not empty`.
@@ -70,15 +80,17 @@ class Handle(Future[Any]):
     # --- how it ends ----------------------------------------------------------------------------------------------
 
     def _end(self, state: str) -> bool:
-        """Note that nothing more is awaited. False if it had ended before. ``completed`` must follow."""
+        """Note that nothing more is awaited. False if it had ended before. ``settled`` must follow."""
         with _guard:
             if self._ended is not None:
                 return False
             self._ended = state
             return True
 
-    def completed(self) -> None:
-        """Tell waiters and run callbacks. Called without locks; calls after the first do nothing."""
+    def settled(self) -> None:
+        """Tell waiters and run callbacks, those of ended parts first. Called without locks, more than once if need be."""
+        if self._unheard:
+            self._complete_parts()
         with _guard:
             if self._ended is None or self._told:
                 return
@@ -95,6 +107,12 @@ class Handle(Future[Any]):
                 callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():
             self._call(callback)
+
+    def _complete_parts(self) -> None:
+        with _guard:
+            unheard, self._unheard = self._unheard, []
+        for part in unheard or ():
+            part.settled()
 
     def _claim(self) -> bool:
         """Under the condition: whether this thread is the one to tell."""
@@ -144,7 +162,8 @@ class Handle(Future[Any]):
         if not self._end(CANCELLED):
             return self._ended == CANCELLED
         self._withdraw()
-        self.completed()
+        self.settled()
+        self.client.link.wake()
         return True
 
     def cancelled(self) -> bool:

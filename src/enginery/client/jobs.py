@@ -57,8 +57,9 @@ class Jobs(EngineTargets):
 
     @property
     def outstanding(self) -> set[str]:
-        """Message ids of requests that have no result yet, among those of the newest 10,000 calls."""
-        return self.outstanding_of(self.log.results())
+        """Message ids of requests that have no result yet."""
+        session = self.session
+        return {message_id(session, each) for each in self.link.outstanding_ids()}
 
     def outstanding_of(self, results: Iterable[AsyncResult]) -> set[str]:
         """Message ids without a result, among the requests of some results."""
@@ -157,7 +158,10 @@ class Jobs(EngineTargets):
         """
         waiting = [job for job in (self.log.results() if jobs is None else self._jobs(jobs)) if not job.done()]
         only = None if targets is None else set(self.resolve(targets)[0])
-        ids = [task for job in waiting for task in _ids_at(job, only)]
+        if jobs is None and only is None:
+            ids = self.link.outstanding_ids()  # those whose results nobody has kept are among them
+        else:
+            ids = [task for job in waiting for task in _ids_at(job, only)]
         if ids:
             self.link.abort(ids, interrupt=interrupt)
         if self.block if block is None else block:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from enginery.client.handle import seconds
-from enginery.client.replies import Failed, open_reply
+from enginery.client.replies import Failed, open_fault, open_value
 from enginery.wire.messages import Action, Options, Task
 from enginery.wire.serialize import pack_call
 
@@ -81,7 +81,7 @@ class Stream:
     def said(self, output: Output, engine: int) -> None:
         """Output of the items of a lazy map is not kept: there may be no end of it."""
 
-    def completed(self) -> None:
+    def settled(self) -> None:
         """Nothing is to be done at the end."""
 
     # --- the reader's side ----------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Stream:
         """Send the request for one item."""
         payload, buffers = pack_call(item, {})
         link = self.client.link
-        task = link.take_ids(1)
+        task = link.take_id()
         with self.room:
             self.places[task] = self.read
             self.read += 1
@@ -207,9 +207,10 @@ class LazyMapIterator(Iterator[Any]):
     def _open(self, reply: Reply) -> Any:
         result, engine, buffers = reply
         client = self._stream.client
-        outcome = open_reply(
-            result.status, result.payload, buffers, result.fault, lambda: client.engine_info(engine, "map")
-        )
+        if result.status:
+            outcome: object = open_fault(result.status, result.fault, client.engine_info(engine, "map"))
+        else:
+            outcome = open_value(result.payload, buffers)
         if isinstance(outcome, Failed):
             if self._return_exceptions:
                 return outcome.error

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
+from enginery.client.sharing import Sharing
 from enginery.core.requests import OVERHEAD, Requests
 from enginery.errors import ConnectionLost, Refused, VersionMismatch
 from enginery.net.addresses import endpoints_to_try
@@ -62,6 +63,7 @@ class Link:
         self._line = Line(dial(info), self, name="enginery-client-link")
         self._wake = self._line.wake
         self._single_ids = iter(range(0))
+        self._sharing = Sharing("", 0, self._requests.say)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -115,6 +117,8 @@ class Link:
         self._window = welcome.window or FIRST_WINDOW
         self._most_tasks = self._window // OVERHEAD
         self._next_ping = time.monotonic() + self._period
+        self._sharing = Sharing(welcome.runtime, self.number, self._requests.say)
+        self._requests.take_shared = self._sharing.take
 
     @property
     def closed(self) -> bool:
@@ -134,6 +138,14 @@ class Link:
     def is_outstanding(self, task: int) -> bool:
         """Whether the result of a task has not arrived."""
         return task in self._requests.outstanding
+
+    def outstanding_ids(self) -> list[int]:
+        """Ids of the tasks whose results have not arrived."""
+        return list(self._requests.outstanding)
+
+    def wake(self) -> None:
+        """Have every thread that waits look at its condition again: it has come true without the controller."""
+        self._line.announce()
 
     def close(self) -> None:
         """Say good-bye and close. Tasks already submitted run on; whoever still waits gets ConnectionLost."""
@@ -180,6 +192,8 @@ class Link:
         outstanding = len(requests.outstanding)
         if outstanding >= self._most_tasks or requests.heavy >= self._window:
             self._wait_for_room()
+        if buffers:
+            buffers = self._sharing.lend(task, buffers)
         requests.submit(task, buffers, sink)
         # Nothing else under way: sent from here, for a hand-over to the line's thread would cost a quarter of the
         # round trip. Else that thread sends all there is when it gets its turn.
@@ -201,7 +215,7 @@ class Link:
             self._wait_for_room()
         if any(buffers):
             for task, mine in zip(tasks, buffers, strict=True):
-                requests.submit(task, mine, sink)
+                requests.submit(task, self._sharing.lend(task, mine) if mine else mine, sink)
         else:
             requests.submit_many(tasks, sink)
         self._wake()
@@ -222,6 +236,8 @@ class Link:
             requests.introduce(function.digest, function.body)
         if len(requests.outstanding) >= self._most_tasks or requests.heavy >= self._window:
             self._wait_for_room()
+        if buffers:
+            buffers = self._sharing.lend(task, buffers, len(targets))
         outstanding = len(requests.outstanding)
         requests.submit_request(m.Request(targets, task), buffers, sink)
         if outstanding or buffers:
@@ -308,6 +324,8 @@ class Link:
             log.warning("a message of the controller could not be understood and was dropped: %s", error)
             return
         self._requests.heard(message, frames)
+        if self._sharing.loans and type(message) is m.Results:
+            self._sharing.ended(message.results)
         if self._requests.goodbye is not None:
             self._lose(self._requests.goodbye or "The controller has left")
         elif self._requests.refused is not None and self.number >= 0:
@@ -325,6 +343,7 @@ class Link:
             self._lose(f"The controller has been silent for {silence:.0f} s")
         else:
             self._requests.say(m.Ping(0))
+            self._sharing.pool.trim()
 
     def next_deadline(self) -> float:
         """See ``net.line.Speaker``."""
@@ -337,13 +356,13 @@ class Link:
             news = requests.news.popleft()
             for callback in self._callbacks:
                 callback(news.joined, news.left)
-        completed = requests.completed
-        while completed:
+        settled = requests.settled
+        while settled:
             try:
-                sink = completed.popleft()
+                sink = settled.popleft()
             except IndexError:  # another thread was quicker
                 return
-            sink.completed()
+            sink.settled()
 
     def _lose(self, why: str) -> None:
         if self._lost is not None:
@@ -351,6 +370,7 @@ class Link:
         self._next_ping = float("inf")
         self._lost = f"{why.rstrip('.')}. Connect a new Client once a controller is running."
         self._requests.fail_all(m.Fault("ConnectionLost", "ConnectionLost", self._lost))
+        self._sharing.pool.close()
 
 
 def _user() -> str:

@@ -31,7 +31,6 @@ class AsyncMapResult(AsyncResult):
     _sizes: Sequence[int] | None = None
     #: Puts the values of the requests together; None: they are items, or lists of items.
     _join: Joiner | None = None
-    _arrivals: list[int] | None = None
     _closed = True
 
     def __init__(
@@ -64,6 +63,7 @@ class AsyncMapResult(AsyncResult):
     def begin_growing(self) -> None:
         """Say that more requests are to come. Before the first of them is submitted."""
         self._closed = False
+        self._total = -1
         self._ended = None
         self._told = False
         self._ids = []
@@ -79,24 +79,16 @@ class AsyncMapResult(AsyncResult):
     def end_growing(self) -> None:
         """Say that nothing more is to come."""
         self._closed = True
-        if self._count == len(self) and self._end(FINISHED):
-            self.completed()
-
-    def _expected(self) -> int:
-        return super()._expected() if self._closed else -1
-
-    def _store(self, index: int, result: Result, engine: int, buffers: list[memoryview], when: float) -> bool:
-        if self._arrivals is not None and not self.reply_arrived(index):
-            # Before it counts as arrived, so that who sees it counted finds it in this list: see `_values`.
-            self._arrivals.append(index)
-        return super()._store(index, result, engine, buffers, when)
+        self._total = len(self._ids or ())
+        if self._count == self._total and self._end(FINISHED):
+            self.settled()
 
     # --- values ---------------------------------------------------------------------------------------------------
 
     def _assemble(self, keep: bool) -> Any:
         if self._sizes is None and self._join is None:
             return super()._assemble(keep)
-        outcomes = [self.reply_outcome(index) for index in range(self._size())]
+        outcomes = self._outcomes()
         errors = [outcome.error for outcome in outcomes if isinstance(outcome, Failed)]
         if errors and not keep:
             self._throw_all(errors)
@@ -120,12 +112,12 @@ class AsyncMapResult(AsyncResult):
     def _values(self) -> Iterator[Any]:
         position = 0
         while True:
+            self._check_cancelled()
             index = self._next_index(position)
             if index is None:
                 if self._closed and position >= self._size():
                     return
                 self._wait_until(lambda at=position: self._has_moved(at), None)  # type: ignore[misc]
-                self._check_cancelled()
                 continue
             position += 1
             yield from self._unfold(index)
@@ -133,6 +125,7 @@ class AsyncMapResult(AsyncResult):
     async def _values_async(self) -> AsyncIterator[Any]:
         position = 0
         while True:
+            self._check_cancelled()
             index = self._next_index(position)
             if index is None:
                 if self._closed and position >= self._size():
@@ -181,9 +174,9 @@ class Segment:
         """Keep an output. Under the link's lock."""
         self.owner._hear(output.task - self.shift, output, engine)
 
-    def completed(self) -> None:
+    def settled(self) -> None:
         """The last reply has come."""
-        self.owner.completed()
+        self.owner.settled()
 
 
 def _as_items(result: AsyncResult, index: int, value: Any, engine: int) -> Any:  # noqa: ARG001 - as all converters

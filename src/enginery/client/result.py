@@ -1,44 +1,24 @@
-"""The result of a request that may not be there yet: AsyncResult.
-
-Rules of the room:
-
-1. A result is the link's sink: ``arrived`` and ``said`` run under the link's lock, keep what came, and call no user code.
-2. Values are unpacked when somebody asks, once, in the thread that asks.
-3. What only some results need (many replies, output, callbacks) are class attributes until needed: making the result of
-   one request costs four stores and no lock.
-"""
+"""The result of a request that may not be there yet: AsyncResult."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from warnings import warn
 
-from enginery.client import replies
+from enginery.client.described import Described
 from enginery.client.execute_reply import ExecuteReply
 from enginery.client.handle import CANCELLED, FINISHED, _guard, seconds
-from enginery.client.metadata import KEYS, Metadata, message_id, moment
-from enginery.client.outputs import Spoken, display, live
-from enginery.client.replies import Columns, Failed, Joined, open_reply
-from enginery.client.timing import Timed
+from enginery.client.metadata import KEYS, message_id
+from enginery.client.replies import Columns, Failed, Joined
 from enginery.errors import collect_exceptions
-from enginery.wire.messages import Result, Status
 
-if TYPE_CHECKING:
-    from enginery.client.client import Client
-    from enginery.wire.messages import Fault, Options, Output
-
-_now = time.time
-#: Stands for "not unpacked yet", since every other object may be a value.
-_UNOPENED: Final = object()
 #: How many missing engines or messages an error names.
 _NAMED: Final = 10
 
 
-class AsyncResult(Timed):
+class AsyncResult(Described):
     """The result of one request, or of one request to each of several engines.
 
     It is a ``concurrent.futures.Future`` in every respect, can be awaited, has the methods of
@@ -46,176 +26,6 @@ class AsyncResult(Timed):
 
     ``ar.key`` and ``ar["key"]`` give entries of the metadata; a list of them when several engines were asked.
     """
-
-    _many: Columns | Joined | None = None
-    _scalar = True
-    _arrived: tuple[Result, int, list[memoryview], float] | None = None
-    _value: object = _UNOPENED
-    _count = 0
-    _failing = False
-    _targets: Sequence[int] | None = None
-    _options: Options | None = None
-    _convert: Callable[[AsyncResult, int, Any, int], Any] | None = None
-    _ids: Sequence[int] | None = None
-    _spoken: Spoken | None = None
-    _parts: list[AsyncResult] | None = None
-    _unheard: list[AsyncResult] | None = None
-    _wakers: tuple[Callable[[], object], ...] = ()
-    _method = "apply"
-    _return_exceptions = False
-    _flavour: tuple[bool, bool] = (False, False)
-    #: Kept for programs that set it. Nothing is cached outside of the result itself, so there is nothing to drop.
-    owner = False
-
-    def __init__(
-        self, client: Client, first: int, fname: str, targets: Sequence[int] | None = None, count: int | None = None
-    ) -> None:
-        """A result of request ``first``, or of ``count`` requests with consecutive ids (a list of values)."""
-        self.client = client
-        self._first = first
-        self._fname = fname
-        self._submitted = _now()
-        if targets is not None:
-            self._targets = targets
-        if count is not None:
-            self._scalar = False
-            self._many = Columns(count)
-            if not count:
-                self._ended = FINISHED
-                self._told = True
-
-    # --- what the link calls --------------------------------------------------------------------------------------
-
-    def arrived(self, result: Result, engine: int, buffers: list[memoryview], when: float) -> bool:
-        """Keep a reply; whether ``completed`` is to be called. Under the link's lock."""
-        if self._many is None:
-            with _guard:
-                if self._ended is None:
-                    self._arrived = (result, engine, buffers, when)
-                    self._ended = FINISHED
-            return True
-        return self._store(result.id - self._first, result, engine, buffers, when)
-
-    def said(self, output: Output, engine: int) -> None:
-        """Keep an output. Under the link's lock."""
-        self._hear(0 if self._many is None else output.task - self._first, output, engine)
-
-    def completed(self) -> None:
-        """Run callbacks and tell waiters, of this result and of the parts that were split off."""
-        if self._unheard:
-            with _guard:
-                unheard, self._unheard = self._unheard, []
-            for part in unheard:
-                part.completed()
-        super().completed()
-
-    def _store(self, index: int, result: Result, engine: int, buffers: list[memoryview], when: float) -> bool:
-        columns = self._many
-        assert isinstance(columns, Columns), "only results that own their replies are sinks"
-        if not columns.store(index, result, engine, buffers, when):
-            return False
-        if result.status:
-            self._failing = True
-        self._count += 1
-        ended = self._count == self._expected() and self._end(FINISHED)
-        for waker in self._wakers:
-            waker()
-        if self._parts is not None:
-            return self._end_part(index) or ended
-        return ended
-
-    def _expected(self) -> int:
-        """How many replies make it complete; -1 while that is not known."""
-        return len(self._many) if self._many is not None else 1
-
-    def _hear(self, index: int, output: Output, engine: int) -> None:
-        spoken = self._spoken
-        if spoken is None:
-            spoken = self._spoken_now()
-        spoken.add(index, engine, output)
-
-    def _spoken_now(self) -> Spoken:
-        with _guard:
-            if self._spoken is None:
-                self._spoken = Spoken()
-            return self._spoken
-
-    # --- replies, by index ----------------------------------------------------------------------------------------
-
-    def _size(self) -> int:
-        """How many requests it stands for."""
-        return 1 if self._many is None else len(self._many)
-
-    def reply_arrived(self, index: int) -> bool:
-        """Whether reply ``index`` is there."""
-        return self._arrived is not None if self._many is None else self._many.has(index)
-
-    def reply_outcome(self, index: int) -> object:
-        """Value or ``Failed`` of reply ``index``."""
-        if self._many is not None:
-            if self._ended == CANCELLED and not self._many.has(index):
-                return Failed(CancelledError())
-            return self._many.outcome(index, self._open)
-        if self._value is _UNOPENED:
-            if self._arrived is None:
-                return Failed(CancelledError())
-            result, engine, buffers, when = self._arrived
-            value = self._open(0, result.status, result.payload, buffers, result.fault, engine)
-            # One value for all threads; the packed form is let go.
-            bare = Result(result.id, result.status, b"", 0, result.started, result.finished)
-            with _guard:
-                if self._value is _UNOPENED:
-                    self._value = value
-                    self._arrived = (bare, engine, [], when)
-        return self._value
-
-    def reply_times(self, index: int) -> tuple[float, float, float]:
-        """When request ``index`` was started, finished and received; 0 for not yet."""
-        if self._many is not None:
-            return self._many.times(index)
-        if self._arrived is None:
-            return 0.0, 0.0, 0.0
-        result, _, _, when = self._arrived
-        return result.started, result.finished, when
-
-    def reply_engine(self, index: int) -> int:
-        """Which engine request ``index`` went to, as far as known; else -1."""
-        if self._many is not None:
-            engine = self._many.engine(index)
-        else:
-            engine = self._arrived[1] if self._arrived is not None else -1
-        if engine < 0 and self._targets is not None and index < len(self._targets):
-            return self._targets[index]
-        return engine
-
-    def reply_status(self, index: int) -> int:
-        """How request ``index`` ended; OK before it did."""
-        if self._many is not None:
-            return self._many.status(index)
-        return self._arrived[0].status if self._arrived is not None else Status.OK
-
-    def _open(
-        self, index: int, status: int, payload: bytes, buffers: list[memoryview], fault: Fault | None, engine: int
-    ) -> object:
-        """Turn the parts of a reply into its outcome."""
-
-        def engine_info() -> dict[str, object]:
-            found = engine if engine >= 0 else self.reply_engine(index)
-            return self.client.engine_info(found, self._method)
-
-        value = open_reply(status, payload, buffers, fault, engine_info)
-        if self._convert is not None and not isinstance(value, Failed):
-            return self._convert(self, index, value, engine)
-        return value
-
-    def _id_at(self, index: int) -> int:
-        return self._first + index if self._ids is None else self._ids[index]
-
-    def _all_ids(self) -> list[int]:
-        return [self._id_at(index) for index in range(self._size())]
-
-    def _all_times(self) -> list[tuple[float, float, float]]:
-        return [self.reply_times(index) for index in range(self._size()) if self.reply_arrived(index)]
 
     # --- waiting and values ---------------------------------------------------------------------------------------
 
@@ -235,27 +45,36 @@ class AsyncResult(Timed):
             TimeoutError: The time is over. Nothing is lost: ask again.
             CancelledError: ``cancel`` was called before.
         """
-        if self._ended is None:
-            enough = self._is_settled
-            if return_when == FIRST_EXCEPTION:
-                enough = self._has_failed_or_ended
-            elif return_when == FIRST_COMPLETED:
-                warn("get() waits for all results; FIRST_COMPLETED is for wait().", stacklevel=2)
-            if not self._wait_until(enough, timeout):
-                raise TimeoutError(self._late(timeout))
-        if self._ended == CANCELLED:
-            self._check_cancelled()
-        if self._ended is None:
-            self._raise_early()
+        if self._ended != FINISHED:
+            self._await(timeout, return_when)
         keep = self._return_exceptions if return_exceptions is None else return_exceptions
         if self._scalar:
             outcome = self.reply_outcome(0)
-            if isinstance(outcome, Failed):
+            if type(outcome) is Failed:
                 if keep:
                     return outcome.error
-                throw(outcome.error)
+                error = outcome.error
+                # The traceback will hold this frame; see `throw`.
+                del self, outcome
+                try:
+                    throw(error)
+                finally:
+                    del error
             return outcome
         return self._assemble(keep)
+
+    def _await(self, timeout: float | None, return_when: str | None) -> None:
+        """Wait for ``get``; raise what there is to raise before the result itself."""
+        enough = self._is_settled
+        if return_when == FIRST_EXCEPTION:
+            enough = self._has_failed_or_ended
+        elif return_when == FIRST_COMPLETED:
+            warn("get() waits for all results; FIRST_COMPLETED is for wait().", stacklevel=3)
+        if not self._wait_until(enough, timeout):
+            raise TimeoutError(self._late(timeout))
+        self._check_cancelled()
+        if self._ended is None:
+            self._raise_early()
 
     def result(self, timeout: float | None = None) -> Any:
         """As ``get(timeout)``."""
@@ -266,6 +85,9 @@ class AsyncResult(Timed):
         if self._ended is None and not self._wait_until(self._is_settled, timeout):
             raise TimeoutError(self._late(timeout))
         self._check_cancelled()
+        if self._scalar:
+            outcome = self.reply_outcome(0)
+            return outcome.error if isinstance(outcome, Failed) else None
         try:
             self.get()
         except Exception as error:  # that is what was asked for
@@ -329,27 +151,20 @@ class AsyncResult(Timed):
             raise RuntimeError(f"{self!r} is not ready; wait() for it before asking whether it was successful.")
         return self._ended == FINISHED and not self._has_failed()
 
-    def running(self) -> bool:
-        """Whether an engine was heard working on it."""
-        return self._ended is None and (self._count > 0 or self._spoken is not None)
-
-    def _has_failed(self) -> bool:
-        if self._many is None:
-            return self._arrived is not None and self._arrived[0].status != Status.OK
-        return self._failing or any(self._many.status(index) for index in range(len(self._many)))
-
-    def _has_failed_or_ended(self) -> bool:
-        return self._failing or self._ended is not None
-
     def _assemble(self, keep: bool) -> Any:
         """The list of values. Raises CompositeError if there are errors among them, unless they are to be kept."""
-        outcomes = [self.reply_outcome(index) for index in range(self._size())]
-        if any(type(outcome) is Failed for outcome in outcomes):
+        outcomes = self._outcomes()
+        if Failed in set(map(type, outcomes)):
             errors = [outcome.error for outcome in outcomes if isinstance(outcome, Failed)]
             if not keep:
                 self._throw_all(errors)
             return [outcome.error if isinstance(outcome, Failed) else outcome for outcome in outcomes]
         return outcomes
+
+    def _outcomes(self) -> list[object]:
+        if isinstance(self._many, Columns) and self._ended != CANCELLED:
+            return self._many.outcomes(self._open, plain=self._convert is None)
+        return [self.reply_outcome(index) for index in range(self._size())]
 
     def _throw_all(self, errors: list[Exception]) -> None:
         for error in errors:
@@ -386,6 +201,14 @@ class AsyncResult(Timed):
     def _name_of(self, missing: list[int]) -> str:
         return message_id(self.client.session, self._id_at(missing[0] if missing else 0))
 
+    def why(self) -> str:
+        """Why it is not done, in a sentence; asks the controller. Raises ConnectionLost."""
+        missing = self._open_ids()
+        if self._ended is not None or not missing:
+            return "It is done."
+        reason = str(self.client.link.ask("why", {"task": missing[0]}))
+        return reason if self._size() == 1 else f"{len(missing)} of {self._size()} are missing. The first: {reason}"
+
     # --- giving up ------------------------------------------------------------------------------------------------
 
     def abort(self, interrupt: bool = False) -> None:
@@ -398,14 +221,12 @@ class AsyncResult(Timed):
         self.client.link.abort(self._open_ids(), interrupt=interrupt)
 
     def _withdraw(self) -> None:
-        self.client.link.abort(self._open_ids())
+        ids = self._open_ids()
         for part in self._parts or ():
             part._ended_with(CANCELLED)
+        self.client.link.abort(ids)
         for waker in self._wakers:
             waker()
-
-    def _open_ids(self) -> list[int]:
-        return [self._id_at(index) for index in range(self._size()) if not self.reply_arrived(index)]
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
@@ -433,20 +254,6 @@ class AsyncResult(Timed):
             part._targets = [self._targets[index]]
         return part
 
-    def _end_part(self, index: int) -> bool:
-        parts = self._parts
-        if parts is None or index >= len(parts) or not parts[index]._end(FINISHED):
-            return False
-        with _guard:
-            if self._unheard is None:
-                self._unheard = []
-            self._unheard.append(parts[index])
-        return True
-
-    def _ended_with(self, state: str | None) -> None:
-        if state is not None and self._end(state):
-            self.completed()
-
     @staticmethod
     def join(*results: AsyncResult) -> AsyncResult:
         """One result for the requests of several; it is done when all of them are. Raises ValueError for none."""
@@ -470,9 +277,6 @@ class AsyncResult(Timed):
 
     # --- as a collection ------------------------------------------------------------------------------------------
 
-    def __len__(self) -> int:
-        return self._size()
-
     def __iter__(self) -> Iterator[Any]:
         if self._scalar:
             raise TypeError(f"{self!r} stands for one result, which cannot be iterated; get() returns it.")
@@ -480,6 +284,7 @@ class AsyncResult(Timed):
 
     def _values(self) -> Iterator[Any]:
         for index in range(self._size()):
+            self._check_cancelled()
             if not self.reply_arrived(index):
                 self._wait_until(lambda index=index: self.reply_arrived(index) or self._ended is not None, None)  # type: ignore[misc]
                 self._check_cancelled()
@@ -488,7 +293,7 @@ class AsyncResult(Timed):
     def _unfold(self, index: int) -> Sequence[Any]:
         """What reply ``index`` adds to an iteration."""
         outcome = self.reply_outcome(index)
-        if isinstance(outcome, Failed):
+        if type(outcome) is Failed:
             if self._return_exceptions:
                 return (outcome.error,)
             throw(outcome.error)
@@ -540,79 +345,6 @@ class AsyncResult(Timed):
             return ([values] if self._scalar else values)[key]
         raise TypeError(f"A result is indexed by numbers, slices and names of metadata, not by {key!r}.")
 
-    def __getattr__(self, name: str) -> Any:
-        return self._entry(name) if name in KEYS else super().__getattr__(name)
-
-    # --- what is known about the requests -------------------------------------------------------------------------
-
-    @property
-    def msg_ids(self) -> list[str]:
-        """The message ids of its requests."""
-        return [message_id(self.client.session, each) for each in self._all_ids()]
-
-    @property
-    def metadata(self) -> Any:
-        """A ``Metadata``, or a list of them if several engines were asked. What is not known yet is None."""
-        return self.reply_metadata(0) if self._scalar else [self.reply_metadata(index) for index in range(self._size())]
-
-    def _entry(self, key: str) -> Any:
-        found = self.metadata
-        return found[key] if self._scalar else [each[key] for each in found]
-
-    def reply_metadata(self, index: int) -> Metadata:
-        """What is known about request ``index``."""
-        if isinstance(self._many, Joined):
-            part, inner = self._many.source(index)
-            return part.reply_metadata(inner)
-        started, finished, received = self.reply_times(index)
-        engine = self.reply_engine(index)
-        info = self.client.engine_info(engine, self._method)
-        found = Metadata(
-            msg_id=message_id(self.client.session, self._id_at(index)),
-            submitted=moment(self._submitted),
-            started=moment(started),
-            completed=moment(finished),
-            received=moment(received),
-            engine_id=engine if engine >= 0 else None,
-            engine_uuid=info["engine_uuid"] or None,
-        )
-        if self.reply_arrived(index):
-            found["status"] = replies.status_word(self.reply_status(index))
-        self._add_options(found)
-        self._add_output(found, index)
-        return found
-
-    def _add_options(self, found: Metadata) -> None:
-        found["is_broadcast"], found["is_coalescing"] = self._flavour
-        options = self._options
-        if options is not None:
-            session = self.client.session
-            found["label"] = options.label or None
-            for key, wanted in (("after", options.after), ("follow", options.follow)):
-                if wanted is not None:
-                    found[key] = [message_id(session, each) for each in wanted.ids]
-
-    def _add_output(self, found: Metadata, index: int) -> None:
-        spoken = self._spoken
-        if spoken is not None:
-            found["stdout"] = spoken.text("stdout", index)
-            found["stderr"] = spoken.text("stderr", index)
-            found["error"] = spoken.text("error", index) or None
-            found["outputs"] = spoken.bundles("display", index)
-            found["execute_result"] = next(iter(spoken.bundles("result", index)), None)
-            found["data"] = dict(spoken.data.get(index, {}))
-        if self.reply_arrived(index) and found["error"] is None and self.reply_status(index):
-            outcome = self.reply_outcome(index)
-            if isinstance(outcome, Failed):
-                found["error"] = str(outcome.error)
-
-    @property
-    def progress(self) -> int:
-        """How many items are done."""
-        if isinstance(self._many, Joined):
-            return sum(self._many.has(index) for index in range(len(self._many)))
-        return self._count if self._many is not None else int(self._arrived is not None)
-
     def get_dict(self, timeout: float | None = -1) -> dict[int, Any]:
         """Results by engine id. Raises what ``get`` raises, and ValueError if an engine ran more than one request."""
         values = self.get(timeout)
@@ -633,24 +365,6 @@ class AsyncResult(Timed):
     def r(self) -> Any:
         """As ``get()``."""
         return self.get()
-
-    # --- output ---------------------------------------------------------------------------------------------------
-
-    def stream_output(self) -> AbstractContextManager[None]:
-        """While the block runs, show output as it comes, under the labels of its engines."""
-        if isinstance(self._many, Joined):
-            return nullcontext()
-        return live(self._spoken_now())
-
-    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
-        """Show what the engines printed and displayed, once all of it is here.
-
-        Args:
-            groupby: ``"type"`` (all stdout, then all stderr …), ``"engine"``, or ``"order"`` (as it came).
-            result_only: Show what expressions gave, not what was printed.
-        """
-        self.wait_for_output()
-        display([(self.reply_engine(at), at) for at in range(self._size())], self._spoken, groupby, result_only)
 
     def __repr__(self) -> str:
         if self._ended is None:

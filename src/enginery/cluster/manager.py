@@ -12,6 +12,7 @@ from traitlets.config import LoggingConfigurable
 from enginery.cluster.cluster import Cluster
 from enginery.net import profile_paths
 from enginery.net.addresses import sweep_runtime_folders
+from enginery.net.segment_folder import sweep_segment_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -132,6 +133,7 @@ def clean_cluster_files(
             _remove(folder, pattern, log)
     if sys.platform != "win32":
         sweep_runtime_folders()
+        sweep_segment_folders()
 
 
 def _remove(folder: Path, pattern: str, log: Any) -> None:

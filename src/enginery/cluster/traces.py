@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from enginery.net import connection_file
 from enginery.net.addresses import folder_of, remove_runtime_folder
+from enginery.net.segment_folder import sweep_segment_folders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def remove_traces(controller: ControllerLauncher, connection: Mapping[str, ConnectionInfo]) -> None:
-    """Remove connection files and sockets of a controller that is gone.
+    """Remove connection files, sockets and shared memory of a controller that is gone.
 
     Files of another controller stay, and so does everything that is meant to be used again (``--reuse``).
     """
+    sweep_segment_folders()
     if any("reuse" in argument for argument in controller.args):
         return
     gone = {info.pid for info in connection.values()}

@@ -25,10 +25,13 @@ REMEMBERED: Final = 10_000
 class Departures:
     """Engines of which one sign of their end has come, and not the other."""
 
-    def __init__(self, scheduler: Scheduler, leave: Callable[..., None]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, leave: Callable[..., None], clock: Callable[[], float] = monotonic
+    ) -> None:
         """``leave(number, reason, balanced=…)`` lets an engine go."""
         self._scheduler = scheduler
         self._leave = leave
+        self._clock = clock
         self._exited: dict[str, EngineExited] = {}
         self._hung_up: set[int] = set()
         self._due: dict[int, float] = {}
@@ -68,7 +71,7 @@ class Departures:
         if (reported and hung_up) or (hung_up and engine.nanny < 0):
             self._go(number)
         else:
-            self._due.setdefault(number, monotonic() + PATIENCE)
+            self._due.setdefault(number, self._clock() + PATIENCE)
 
     def _go(self, number: int) -> None:
         self._due.pop(number, None)

@@ -20,6 +20,7 @@ from enginery.errors import ConnectionFileError
 from enginery.net import addresses
 from enginery.net.connection_file import ConnectionInfo, load, write_private
 from enginery.net.curve import Doorkeeper, KeyPair, has_curve
+from enginery.net.segment_folder import SegmentFolder, make_segment_folder, sweep_segment_folders
 from enginery.net.sockets import context, listen, listen_for_zap, listen_on_path
 from enginery.wire.messages import Welcome
 
@@ -54,6 +55,7 @@ class Controller:
         self._doorkeeper: Doorkeeper | None = None
         self._keys = self._load_keys() if options.listen_tcp and options.secure and options.curve else None
         self._folder = addresses.runtime_folder(f"{options.profile_dir}:{options.cluster_id}:{self._nonce()}")
+        self._segments: SegmentFolder | None = None
         self._ports: dict[str, Port] = {}
 
     # --- start --------------------------------------------------------------------------------------------------
@@ -76,6 +78,8 @@ class Controller:
         if self._keys is not None and self._options.reuse:
             write_private(self._key_path, self._keys.dumps())
         self._epoch = epoch
+        sweep_segment_folders()
+        self._segments = make_segment_folder()
         if self._options.ready_fd is not None:
             line = json.dumps({kind: info.to_dict() for kind, info in infos.items()}) + "\n"
             with os.fdopen(self._options.ready_fd, "w") as ready:
@@ -148,7 +152,8 @@ class Controller:
         """Serve until told to stop, by a client, a signal, or the end of the owner."""
         options = self._options
         scheduler = Scheduler(random=random.Random(), scheme=options.scheme, hwm=options.hwm)  # noqa: S311 - placement
-        welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, str(self._folder))
+        shared = str(self._segments.path) if self._segments is not None else ""
+        welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared)
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
         server = Server(scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence)
@@ -170,6 +175,8 @@ class Controller:
             self._doorkeeper.close()
         if self._options.listen_tcp:
             context().term()
+        if self._segments is not None:
+            self._segments.remove()
         addresses.remove_runtime_folder(self._folder)
         if not self._options.reuse:
             for kind in self._ports:

@@ -18,6 +18,7 @@ import msgspec
 
 from enginery.controller.departures import Departures
 from enginery.controller.queries import answer
+from enginery.controller.sharing import Sharing
 from enginery.core.actions import To
 from enginery.wire import messages as m
 
@@ -37,9 +38,19 @@ class Server:
     """The controller's peers and what they say. Belongs to the loop's thread."""
 
     def __init__(
-        self, scheduler: Scheduler, *, clients: Port, engines: Port, welcome: m.Welcome, silence: float
+        self,
+        scheduler: Scheduler,
+        *,
+        clients: Port,
+        engines: Port,
+        welcome: m.Welcome,
+        silence: float,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds."""
+        """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds.
+
+        ``clock`` tells the time that ``hear`` and its like are given.
+        """
         self.scheduler = scheduler
         self.stopping = False
         self.rejected = 0
@@ -47,11 +58,12 @@ class Server:
         self._peers: dict[tuple[To, int], Peer] = {}
         self._welcome = welcome
         self._silence = silence
-        self._next_look = monotonic() + welcome.period
+        self._next_look = clock() + welcome.period
         self._nannies: dict[int, float] = {}
         self._watched: dict[str, int] = {}  #: nanny by uuid of an engine
         self._next_nanny = 0
-        self._departing = Departures(scheduler, self._engine_gone)
+        self._departing = Departures(scheduler, self._engine_gone, clock)
+        self._sharing = Sharing(welcome.runtime, clock=clock, release=self._give_back)
         #: called with the descriptor of a peer whose connection is to be closed
         self.on_forget: Callable[[int, Peer], None] = lambda _fd, _peer: None
         #: who may say what, and who sees to it
@@ -64,6 +76,7 @@ class Server:
             ("client", m.Query): self._query,
             ("client", m.Signal): self._signal,
             ("client", m.Shutdown): self._shutdown,
+            ("client", m.Release): self._released,
             ("", m.EngineHello): self._engine_hello,
             ("engine", m.Done): self._done,
             ("engine", m.Said): self._said_output,
@@ -74,7 +87,6 @@ class Server:
             ("nanny", m.EngineExited): self._engine_exited,
         }
         for role in ("client", "engine", "nanny"):
-            self._handlers[role, m.Release] = self._ignore
             self._handlers[role, m.Ping] = self._ping
             self._handlers[role, m.Pong] = self._ignore
             self._handlers[role, m.Bye] = self._bye
@@ -113,6 +125,7 @@ class Server:
         if now < self._next_look:
             return
         self._next_look = now + self._welcome.period
+        self._sharing.tick(self.scheduler.book.tasks)
         limit = now - self._silence
         for number, engine in list(self.scheduler.engines.items()):
             if max(engine.heard, self._nannies.get(engine.nanny, 0.0)) < limit:
@@ -132,6 +145,8 @@ class Server:
         while actions := self.scheduler.take_actions(now):
             for to, number, message, frames in actions:
                 peer = self._peers.get((to, number))
+                if peer is not None and peer.stream is None:
+                    message, frames = self._sharing.as_frames(message, frames)  # noqa: PLW2901 - in their place
                 if peer is None or not self._ports[to].send(peer, m.encode(message), frames):
                     self._lost(to, number)
             self.scheduler.settle()
@@ -149,6 +164,7 @@ class Server:
         log.info("client=%s joined (%s)", client.number, name)
         infos = [engine.info for engine in self.scheduler.engines.values()]
         welcome = msgspec.structs.replace(self._welcome, number=client.number, token=client.token, engines=infos)
+        welcome.runtime = self._sharing.folder_for(peer)
         self._send(port, peer, welcome)
 
     def _engine_hello(self, peer: Peer, hello: m.EngineHello, _frames: list[object], now: float) -> None:
@@ -165,7 +181,8 @@ class Server:
         peer.role, peer.number = "engine", number
         self._peers[To.ENGINE, number] = peer
         log.info("engine=%s joined (pid %s on %s)", number, hello.pid, hello.host)
-        self._send(port, peer, msgspec.structs.replace(self._welcome, number=number, token=hello.uuid))
+        folder = self._sharing.folder_for(peer)
+        self._send(port, peer, msgspec.structs.replace(self._welcome, number=number, token=hello.uuid, runtime=folder))
 
     def _nanny_hello(self, peer: Peer, hello: m.NannyHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.NANNY]
@@ -175,7 +192,7 @@ class Server:
             peer.role, peer.number = "nanny", self._next_nanny
             self._next_nanny += 1
             self._peers[To.NANNY, peer.number] = peer
-            self._send(port, peer, msgspec.structs.replace(self._welcome, number=peer.number))
+            self._send(port, peer, msgspec.structs.replace(self._welcome, number=peer.number, runtime=""))
         self._nannies[peer.number] = now
         for uuid in hello.engines:
             self._watched[uuid] = peer.number
@@ -204,13 +221,19 @@ class Server:
             self._nanny_gone(number)
 
     def _engine_gone(self, number: int, reason: str, *, balanced: int | None = None) -> None:
+        if number not in self.scheduler.engines:
+            return  # actions for it were still in the outbox when it left
         log.info("engine=%s left: %s", number, reason)
         self._forget(To.ENGINE, number)
+        self._sharing.engine_gone(number)
         self.scheduler.engine_left(number, reason, balanced=balanced)
 
     def _client_gone(self, number: int) -> None:
+        if number not in self.scheduler.clients:
+            return
         log.info("client=%s left", number)
         self._forget(To.CLIENT, number)
+        self._sharing.client_gone(number, self.scheduler.book.tasks)
         self.scheduler.client_left(number)
 
     def _nanny_gone(self, number: int) -> None:
@@ -268,6 +291,14 @@ class Server:
 
     def _missing(self, peer: Peer, missing: m.Missing, _frames: list[object], _now: float) -> None:
         self.scheduler.functions_missing(self.scheduler.engines[peer.number], missing.digests)
+
+    def _released(self, _peer: Peer, release: m.Release, _frames: list[object], _now: float) -> None:
+        self._sharing.released(release.names)
+
+    def _give_back(self, engine: int, names: list[str]) -> None:
+        mate = self._peers.get((To.ENGINE, engine))
+        if mate is not None:
+            self._send(self._ports[To.ENGINE], mate, m.Release(names))
 
     def _query(self, peer: Peer, query: m.Query, _frames: list[object], _now: float) -> None:
         self._send(self._ports[To.CLIENT], peer, answer(self.scheduler, query))

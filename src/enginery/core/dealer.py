@@ -191,6 +191,7 @@ class Dealer:
             dirty, self._dirty = self._dirty, {}
             for key in dirty:
                 self._deal_lane(key, now, outbox)
+            self.settle()
         general, scheme = self.general, self._open
         while general.live and len(scheme):
             # When there is more than enough for everybody the order of filling does not matter, so each gets its
@@ -268,5 +269,5 @@ class Dealer:
         return [
             (engine, engine.load // 2)
             for engine in self._stacked.values()
-            if not engine.asked_back and now - engine.progressed >= STEAL_AFTER
+            if not engine.asked_back and engine.progressed + STEAL_AFTER <= now  # as computed in steal_due
         ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 #: Results put into one message at most.
 MESSAGE_RESULTS: Final = 2000
@@ -40,6 +40,8 @@ class Membership:
         self.aborted: set[int] = set()  #: tasks taken back while they stood here or were run
         self.running = -1
         self.interrupt = False  #: the running task is to be interrupted; taken by the link
+        #: told of shared segments of results that have been taken
+        self.released: Callable[[list[str]], None] = lambda _names: None
         self._parked: dict[bytes, list[Held]] = {}
         self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque([hello])
         self._frames: dict[int, list[memoryview]] = {}
@@ -102,6 +104,8 @@ class Membership:
             self._hand_back(message.count)
         elif type(message) is m.Abort:
             self._abort(message.ids, interrupt=message.interrupt)
+        elif type(message) is m.Release:
+            self.released(message.names)
         elif type(message) is m.Ping:
             self.say(m.Pong(message.number))
         elif type(message) is m.Welcome:

@@ -35,7 +35,7 @@ class Sink(Protocol):
     def said(self, output: m.Output, engine: int) -> None:
         """Output is here. Quick, and runs no user code."""
 
-    def completed(self) -> None:
+    def settled(self) -> None:
         """Everything has arrived: called once, without locks, so user code may run."""
 
 
@@ -54,7 +54,9 @@ class Requests:
         self.refused: m.Refused | None = None
         self.goodbye: str | None = None  #: why the controller left, once it has said so
         self.news: deque[m.News] = deque()
-        self.completed: deque[Sink] = deque()
+        self.settled: deque[Sink] = deque()
+        #: makes the buffers of a result whole if some of them are in shared memory
+        self.take_shared: Callable[[m.Result, list[memoryview]], list[memoryview]] = lambda _result, frames: frames
         self.heavy = 0  #: bytes of large payloads outstanding
         self._weights: dict[int, int] = {}
         self._wall = wall
@@ -173,18 +175,21 @@ class Requests:
 
     def _results(self, message: m.Results, frames: list[memoryview]) -> None:
         # Hot: once per task. Bench: no-op tasks.
-        take, done, engine, when = self.outstanding.pop, self.completed.append, message.engine, self._wall()
+        take, done, engine, when = self.outstanding.pop, self.settled.append, message.engine, self._wall()
         results, nothing = message.results, _NOTHING
         if not frames:
             for result in results:
+                mine = nothing if result.shared is None else self.take_shared(result, nothing)
                 sink = take(result.id, None)
-                if sink is not None and sink.arrived(result, engine, nothing, when):
+                if sink is not None and sink.arrived(result, engine, mine, when):
                     done(sink)
         else:
             at = 0
             for result in results:
                 mine = frames[at : at + result.frames]
                 at += result.frames
+                if result.shared is not None:
+                    mine = self.take_shared(result, mine)
                 sink = take(result.id, None)
                 if sink is not None and sink.arrived(result, engine, mine, when):
                     done(sink)
@@ -212,6 +217,6 @@ class Requests:
             sink = self.outstanding.pop(number, None)
             result = m.Result(number, m.Status.LOST, b"", fault=fault)
             if sink is not None and sink.arrived(result, -1, [], when):
-                self.completed.append(sink)
+                self.settled.append(sink)
         self._weights.clear()
         self.heavy = 0

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from enginery.core.membership import Membership
+from enginery.engine.sharing import Sharing
 from enginery.net.line import Line
 from enginery.net.sockets import dial_patiently
 from enginery.wire import messages as m
@@ -37,6 +38,7 @@ class Link:
         hello = m.EngineHello(m.VERSION, uuid, os.getpid(), socket.gethostname(), wanted)
         self.member = Membership(hello)
         self.on_tick: Callable[[], None] = lambda: None  #: lets output flush what it has kept
+        self.sharing = Sharing("", 0)
         self._misses = options.max_misses
         self._period = 3.0
         self._heard = time.monotonic()
@@ -89,6 +91,8 @@ class Link:
         if member.welcome is not None and self._next_ping == _NEVER:
             self._period = member.welcome.period
             self._next_ping = self._heard + self._period
+            self.sharing = Sharing(member.welcome.runtime, member.id)
+            member.released = self.sharing.pool.release
         if member.interrupt:
             member.interrupt = False
             interrupt_main_thread()
@@ -114,6 +118,7 @@ class Link:
                 self._begin_to_leave()
             else:
                 self.member.say(m.Ping(0))
+                self.sharing.pool.trim()
         if now >= self._exit_by:
             # User code did not heed the interrupt, and this process has nothing left to live for.
             log.warning("left while a task was running: %s", self.member.leaving)

@@ -60,6 +60,7 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
         return 0
     finally:
         link.line.close()
+        link.sharing.pool.close()
 
 
 def _start_up(options: EngineOptions, namespace: Namespace) -> None:

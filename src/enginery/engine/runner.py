@@ -11,6 +11,7 @@ from enginery.engine.output import Outputs
 from enginery.errors import UnmetDependency, describe_exception
 from enginery.wire.callables import unpack_function
 from enginery.wire.messages import Action, Fault, Result, Status
+from enginery.wire.reference import Reference, resolved
 from enginery.wire.serialize import NONE, pack, unpack, unpack_call
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ FLUSH_EVERY: Final = 0.001
 #: Functions kept rebuilt; past that, the one rebuilt first goes and is rebuilt from its body when needed.
 KEPT: Final = 1000
 
+#: What the packed form of arguments contains if there are references among them.
+_REFERENCE: Final = Reference.__module__.encode()
 _OK: Final = int(Status.OK)
 _ERROR: Final = int(Status.ERROR)
 _ABORTED: Final = int(Status.ABORTED)
@@ -108,6 +111,8 @@ class Runner:
         buffers: list[memoryview] = []
         started = time()
         try:
+            if task.shared is not None:
+                held = self._link.sharing.complete(held)
             self._interruptible = True
             value = self._apply(held) if task.action == _APPLY else self._actions[task.action](held)
             head, buffers = (NONE, buffers) if value is None else pack(value)
@@ -119,6 +124,9 @@ class Runner:
         else:
             finished = time()
             result = Result(number, _OK, head, len(buffers), started, finished)
+            if buffers:
+                buffers, result.shared = self._link.sharing.put(buffers)
+                result.frames = len(buffers)
         outputs.flush()
         member.running = outputs.task = -1
         self._durations[task.function] = finished - started
@@ -142,21 +150,26 @@ class Runner:
         task = held.task
         function = self._functions.get(task.function) or self._rebuild(task.function)
         args, kwargs = unpack_call(task.payload, held.frames, self._namespace.variables)  # type: ignore[arg-type]
-        value = function(*args, **kwargs)
-        return _awaited(value) if type(value) is CoroutineType else value
+        return _value_of(function(*args, **kwargs))
 
     def _map(self, held: Held) -> Any:
         function = self._functions.get(held.task.function) or self._rebuild(held.task.function)
         given = self._unpack(held)
+        items = given["items"]
+        if _REFERENCE in held.task.payload:
+            variables = self._namespace.variables
+            items = [tuple(resolved(value, variables) for value in item) for item in items]
         if not given.get("return_exceptions"):
-            return [function(*item) for item in given["items"]]
+            return [_value_of(function(*item)) for item in items]
         values: list[Any] = []
-        for item in given["items"]:
+        faults: dict[int, tuple[str, str, str, str]] = {}
+        for position, item in enumerate(items):
             try:
-                values.append(function(*item))
+                values.append(_value_of(function(*item)))
             except Exception as error:
-                values.append(error)
-        return values
+                values.append(None)
+                faults[position] = ("remote", *describe_exception(error))
+        return {"items": values, "faults": faults}
 
     def _execute(self, held: Held) -> Any:
         given = self._unpack(held)
@@ -187,7 +200,10 @@ class Runner:
             raise KeyboardInterrupt
 
 
-def _awaited(coroutine: Any) -> Any:
+def _value_of(returned: Any) -> Any:
+    """What a call returned; of an async function, what awaiting it gives."""
+    if type(returned) is not CoroutineType:
+        return returned
     import asyncio  # 30 ms that only engines that are given coroutines pay
 
-    return asyncio.run(coroutine)
+    return asyncio.run(returned)

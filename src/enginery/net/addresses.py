@@ -154,9 +154,9 @@ def runtime_folder(cluster: str) -> Path:
     it did. Raises PermissionError if someone else owns the place or others may enter it.
     """
     base = runtime_base()
-    _make_private(base)
+    make_private(base)
     folder = base / hashlib.blake2s(cluster.encode(), digest_size=6).hexdigest()
-    _make_private(folder)
+    make_private(folder)
     return folder
 
 
@@ -169,6 +169,12 @@ def runtime_base() -> Path:
     if len(temporary) > LONGEST_BASE and sys.platform != "win32":
         temporary = "/tmp"  # noqa: S108  # our folder in it is private and checked for its owner
     return Path(temporary) / (f"enginery-{os.getuid()}" if sys.platform != "win32" else "enginery")
+
+
+def segments_base() -> Path | None:
+    """The folder that holds this user's folders of shared segments; not made yet. None where there is no such place."""
+    shared = Path("/dev/shm")  # noqa: S108  # our folder in it is private and checked for its owner
+    return shared / f"enginery-{os.getuid()}" if sys.platform == "linux" and shared.is_dir() else None
 
 
 def remove_runtime_folder(folder: Path) -> None:
@@ -216,7 +222,8 @@ def folder_of(info: ConnectionInfo) -> Path | None:
     return None
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user may enter. Raises PermissionError if it is there and somebody else's."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=PRIVATE)

@@ -133,7 +133,7 @@ class Line:
                 finally:
                     self._driver.release()
                     if self._waiters:
-                        self._announce()
+                        self.announce()
             with self._changed:
                 self._waiters += 1
                 try:
@@ -161,7 +161,7 @@ class Line:
             self._channel.close(0.0 if self.is_lost else LINGER)
             if _CAN_DRIVE:
                 self._watch.close()
-        self._announce()
+        self.announce()
 
     # --- turns --------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Line:
         if heard:
             self._speaker.after_turn()
             if not driving or self._waiters:
-                self._announce(driving=driving)
+                self.announce(driving=driving)
 
     def _flush(self) -> None:
         """Send what there is to send."""
@@ -216,7 +216,7 @@ class Line:
         self._driver_wakeup.set()
         self._wakeup.set()
 
-    def _announce(self, *, driving: bool = False) -> None:
+    def announce(self, *, driving: bool = False) -> None:
         """Tell those who wait that something may have changed for them. ``driving``: the caller is one of them."""
         if not driving and self._driver.locked():
             self._driver_wakeup.set()
@@ -320,7 +320,7 @@ class Line:
             heard = self._hear() if not self._driven or not _CAN_DRIVE else 0
         if heard or ticked or self.is_lost:
             self._speaker.after_turn()
-            self._announce()
+            self.announce()
 
     def _write(self) -> None:
         try:

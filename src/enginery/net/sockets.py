@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from enginery.net import stream
 from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try
 from enginery.net.channel import ZmqChannel
 from enginery.net.curve import ZAP_ENDPOINT
+from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def dial(info: ConnectionInfo) -> Channel:
     """
     url = endpoints_to_try(info)[0]
     if url.startswith("ipc://"):
-        return stream.connect(url.removeprefix("ipc://"))
+        return Stream(_connected(url.removeprefix("ipc://")))
     socket = context().socket(zmq.DEALER)
     _prepare(socket)
     if url.startswith("tcp://") and info.server_key:
@@ -133,6 +133,16 @@ def listen_for_zap() -> Socket:
     socket = context().socket(zmq.ROUTER)
     socket.linger = 0
     socket.bind(ZAP_ENDPOINT)
+    return socket
+
+
+def _connected(path: str) -> sockets.socket:
+    socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    try:
+        socket.connect(path)
+    except OSError:
+        socket.close()
+        raise
     return socket
 
 

@@ -162,8 +162,10 @@ class Stream:
                 yield view[begin:end], []
                 continue
             self._begin_frames(struct.unpack_from(f"<{count}Q", view, begin - 8 * count), view[begin:end], end)
-            if self._wanted and not self._fill():
-                return
+            if self._wanted:
+                self._start = self._end = 0  # the block is used up, and the next read shall find room in it
+                if not self._fill():
+                    return
             yield self._take()
         if self._start == self._end:
             self._start = self._end = 0
@@ -239,17 +241,6 @@ class Stream:
         except (ChannelClosed, ValueError):
             pass  # nobody is there to hear the rest
         self._socket.close()
-
-
-def connect(path: str) -> Stream:
-    """A stream to the socket at ``path``. Raises OSError if nobody listens there."""
-    socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-    try:
-        socket.connect(path)
-    except OSError:
-        socket.close()
-        raise
-    return Stream(socket)
 
 
 def _memory(size: int) -> memoryview:

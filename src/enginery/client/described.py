@@ -1,0 +1,126 @@
+"""The telling half of AsyncResult: metadata and output of its requests."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from enginery.client import replies
+from enginery.client.metadata import Metadata, message_id, moment
+from enginery.client.outputs import display, live
+from enginery.client.receiver import Receiver
+from enginery.client.replies import Failed, Joined
+
+
+class _Entry:
+    """An entry of the metadata as an attribute. A descriptor for the same reason as ``handle._OnDemand``."""
+
+    def __set_name__(self, owner: type[Described], name: str) -> None:
+        self.name = name
+
+    def __get__(self, result: Described | None, owner: type[Described] | None = None) -> Any:
+        return self if result is None else result._entry(self.name)
+
+
+class Described(Receiver):
+    """What is known about requests besides their values."""
+
+    msg_id = _Entry()
+    submitted = _Entry()
+    started = _Entry()
+    completed = _Entry()
+    received = _Entry()
+    engine_uuid = _Entry()
+    engine_id = _Entry()
+    follow = _Entry()
+    after = _Entry()
+    status = _Entry()
+    execute_input = _Entry()
+    execute_result = _Entry()
+    error = _Entry()
+    stdout = _Entry()
+    stderr = _Entry()
+    outputs = _Entry()
+    data = _Entry()
+    label = _Entry()
+    is_broadcast = _Entry()
+    is_coalescing = _Entry()
+
+    @property
+    def msg_ids(self) -> list[str]:
+        """The message ids of its requests."""
+        return [message_id(self.client.session, each) for each in self._all_ids()]
+
+    @property
+    def metadata(self) -> Any:
+        """A ``Metadata``, or a list of them if several engines were asked. What is not known yet is None."""
+        return self.reply_metadata(0) if self._scalar else [self.reply_metadata(index) for index in range(self._size())]
+
+    def _entry(self, key: str) -> Any:
+        found = self.metadata
+        return found[key] if self._scalar else [each[key] for each in found]
+
+    def reply_metadata(self, index: int) -> Metadata:
+        """What is known about request ``index``."""
+        if isinstance(self._many, Joined):
+            part, inner = self._many.source(index)
+            return part.reply_metadata(inner)
+        started, finished, received = self.reply_times(index)
+        engine = self.reply_engine(index)
+        info = self.client.engine_info(engine, self._method)
+        found = Metadata(
+            msg_id=message_id(self.client.session, self._id_at(index)),
+            submitted=moment(self._submitted),
+            started=moment(started),
+            completed=moment(finished),
+            received=moment(received),
+            engine_id=engine if engine >= 0 else None,
+            engine_uuid=info["engine_uuid"] or None,
+        )
+        if self.reply_arrived(index):
+            found["status"] = replies.status_word(self.reply_status(index))
+        self._add_options(found)
+        self._add_output(found, index)
+        return found
+
+    def _add_options(self, found: Metadata) -> None:
+        found["is_broadcast"], found["is_coalescing"] = self._flavour
+        options = self._options
+        if options is not None:
+            session = self.client.session
+            found["label"] = options.label or None
+            for key, wanted in (("after", options.after), ("follow", options.follow)):
+                if wanted is not None:
+                    found[key] = [message_id(session, each) for each in wanted.ids]
+
+    def _add_output(self, found: Metadata, index: int) -> None:
+        spoken = self._spoken
+        if spoken is not None:
+            found["stdout"] = spoken.text("stdout", index)
+            found["stderr"] = spoken.text("stderr", index)
+            found["error"] = spoken.text("error", index) or None
+            found["outputs"] = spoken.bundles("display", index)
+            found["execute_result"] = next(iter(spoken.bundles("result", index)), None)
+            found["data"] = dict(spoken.data.get(index, {}))
+        if self.reply_arrived(index) and found["error"] is None and self.reply_status(index):
+            outcome = self.reply_outcome(index)
+            if type(outcome) is Failed:
+                found["error"] = str(outcome.error)
+
+    # --- output ---------------------------------------------------------------------------------------------------
+
+    def stream_output(self) -> AbstractContextManager[None]:
+        """While the block runs, show output as it comes, under the labels of its engines."""
+        if isinstance(self._many, Joined):
+            return nullcontext()
+        return live(self._spoken_now())
+
+    def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
+        """Show what the engines printed and displayed, once all of it is here.
+
+        Args:
+            groupby: ``"type"`` (all stdout, then all stderr …), ``"engine"``, or ``"order"`` (as it came).
+            result_only: Show what expressions gave, not what was printed.
+        """
+        self._wait_until(self._is_settled, None)
+        display([(self.reply_engine(at), at) for at in range(self._size())], self._spoken, groupby, result_only)

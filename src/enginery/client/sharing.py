@@ -1,0 +1,77 @@
+"""A client's large buffers in shared memory: lent to tasks until their results have come, taken from results at once."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from enginery.core.sharing import put_together, set_aside
+from enginery.net.segments import Pool, read_segment
+from enginery.wire.messages import Fault, Release, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from enginery.wire.messages import Result, Task
+
+
+class _Loan:
+    """Segments lent to the tasks of one request."""
+
+    __slots__ = ("names", "tasks")
+
+    def __init__(self, names: list[str], tasks: int) -> None:
+        self.names = names
+        self.tasks = tasks  #: that have not ended
+
+
+class Sharing:
+    """The shared memory of one client. ``lend`` may be called by any thread, the others under the line's lock."""
+
+    def __init__(self, folder: str, number: int, say: Callable[[Release], None]) -> None:
+        """``folder`` is empty where there is no shared memory; ``say`` sends to the controller with what comes next."""
+        self.pool = Pool(folder, f"c{number}")
+        self.loans: dict[int, _Loan] = {}  #: by task
+        self._read = partial(read_segment, folder)
+        self._say = say
+
+    def lend(self, task: Task, buffers: list[memoryview], copies: int = 1) -> list[memoryview]:
+        """Put the large buffers of a task into segments; those that stay frames are returned.
+
+        To be called before the task is submitted. The task has ``copies`` with consecutive ids.
+        """
+        if self.pool.closed:
+            return buffers
+        frames, shared = set_aside(buffers, self.pool)
+        if shared is not None:
+            task.frames, task.shared = len(frames), shared
+            loan = _Loan([segment.name for segment in shared], copies)
+            self.loans.update(dict.fromkeys(range(task.id, task.id + copies), loan))
+        return frames
+
+    def ended(self, results: Sequence[Result]) -> None:
+        """Results have come: what was lent to their tasks is free, once there is a result for each."""
+        for result in results:
+            loan = self.loans.pop(result.id, None)
+            if loan is not None:
+                loan.tasks -= 1
+                if not loan.tasks:
+                    self.pool.release(loan.names)
+
+    def take(self, result: Result, frames: list[memoryview]) -> list[memoryview]:
+        """All buffers of a result. Its segments are ours for as long as we need them, and the engine is told so."""
+        shared = result.shared or []
+        result.shared = None
+        try:
+            return put_together(frames, shared, self._read)  # type: ignore[return-value]  # views, all of them
+        except OSError as error:
+            result.status, result.fault = Status.LOST, Fault("EngineError", "EngineError", f"{error} {_ADVICE}")
+            return []
+        finally:
+            self._say(Release([segment.name for segment in shared]))
+
+
+_ADVICE = (
+    "The task did run. Results in shared memory are kept for a minute at most until the client takes them; "
+    "a client that was stopped or busy for longer comes too late."
+)

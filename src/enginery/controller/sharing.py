@@ -1,0 +1,134 @@
+"""Shared memory as the controller sees it: it tells who may use it, turns segments into frames for those who may not,
+and removes what owners leave behind.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from enginery.core.sharing import put_together
+from enginery.net.segments import read_segment
+from enginery.wire.messages import CLIENT_SHIFT, Assign, Fault, Result, Results, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from enginery.controller.ports import Peer
+    from enginery.wire.messages import Task, ToClient, ToEngine
+
+#: Seconds after which results that an engine left behind are removed: clients take them as soon as they arrive.
+GRACE: Final = 60.0
+
+
+class Sharing:
+    """The segments of one cluster. Belongs to the loop's thread."""
+
+    def __init__(self, folder: str, *, clock: Callable[[], float], release: Callable[[int, list[str]], None]) -> None:
+        """``folder`` is empty where there is no shared memory. ``release`` tells an engine of segments it has back."""
+        self.folder = folder
+        self._clock = clock
+        self._release = release
+        self._read = partial(read_segment, folder)
+        self._left_by_engines: dict[int, float] = {}
+        self._left_by_clients: dict[int, list[int]] = {}
+
+    def folder_for(self, peer: Peer) -> str:
+        """What a peer's welcome says. Only a peer on this host has the folder."""
+        return self.folder if peer.is_local else ""
+
+    def released(self, names: Iterable[str]) -> None:
+        """A client has taken results: tell the engines they belong to."""
+        owners: dict[int, list[str]] = {}
+        for name in names:
+            number = name.removeprefix("e").partition("-")[0]
+            if name.startswith("e") and number.isdecimal():
+                owners.setdefault(int(number), []).append(name)
+        for engine, theirs in owners.items():
+            self._release(engine, theirs)
+
+    def as_frames(self, message: ToClient | ToEngine, frames: list[object]) -> tuple[ToClient | ToEngine, list[object]]:
+        """A message for a peer on another host: what is in segments becomes frames."""
+        if not self.folder:
+            return message, frames
+        if type(message) is Assign and any(task.shared for task in message.tasks):
+            return self._assignment(message, frames)
+        if type(message) is Results and any(result.shared for result in message.results):
+            return self._results(message, frames)
+        return message, frames
+
+    def _assignment(self, message: Assign, frames: list[object]) -> tuple[Assign, list[object]]:
+        tasks: list[Task] = []
+        sent: list[object] = []
+        at = 0
+        for task in message.tasks:
+            mine = frames[at : at + task.frames]
+            at += task.frames
+            if task.shared:
+                try:
+                    mine = put_together(mine, task.shared, self._read)
+                except OSError:
+                    pass  # the engine will not find them, either, and its error becomes the result
+                else:
+                    # A copy: should this engine die, the next one may be on this host.
+                    task = msgspec.structs.replace(task, frames=len(mine), shared=None)  # noqa: PLW2901 - in its place
+            tasks.append(task)
+            sent += mine
+        return Assign(tasks, message.direct), sent
+
+    def _results(self, message: Results, frames: list[object]) -> tuple[Results, list[object]]:
+        results: list[Result] = []
+        sent: list[object] = []
+        at = 0
+        for result in message.results:
+            mine = frames[at : at + result.frames]
+            at += result.frames
+            if result.shared:
+                names = [segment.name for segment in result.shared]
+                try:
+                    mine = put_together(mine, result.shared, self._read)
+                except OSError as error:
+                    result.status, result.fault, mine = Status.LOST, Fault("EngineError", "EngineError", str(error)), []
+                result.frames, result.shared = len(mine), None
+                self.released(names)
+            results.append(result)
+            sent += mine
+        return Results(message.engine, results), sent
+
+    # --- owners that are gone -----------------------------------------------------------------------------------
+
+    def engine_gone(self, number: int) -> None:
+        """An engine has left. Clients may still be about to take its last results."""
+        if self.folder:
+            self._left_by_engines[number] = self._clock() + GRACE
+
+    def client_gone(self, number: int, tasks: Mapping[int, Task]) -> None:
+        """A client has left. Tasks of its own that run on need their data."""
+        if self.folder and self._files("c", number):
+            theirs = [task.id for task in tasks.values() if task.shared and task.id >> CLIENT_SHIFT == number]
+            self._left_by_clients[number] = theirs
+
+    def tick(self, tasks: Mapping[int, Task]) -> None:
+        """Remove what nobody will read any more. Readers keep what they have mapped."""
+        for number in [number for number, ids in self._left_by_clients.items() if tasks.keys().isdisjoint(ids)]:
+            del self._left_by_clients[number]
+            self._remove("c", number)
+        if self._left_by_engines:
+            now = self._clock()
+            for number in [number for number, due in self._left_by_engines.items() if due <= now]:
+                del self._left_by_engines[number]
+                self._remove("e", number)
+
+    def _remove(self, kind: str, number: int) -> None:
+        for path in self._files(kind, number):
+            path.unlink(missing_ok=True)
+
+    def _files(self, kind: str, number: int) -> list[Path]:
+        prefix = f"{kind}{number}-"
+        try:
+            return [path for path in Path(self.folder).iterdir() if path.name.startswith(prefix)]
+        except OSError:
+            return []  # somebody has removed the folder

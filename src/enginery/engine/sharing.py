@@ -1,0 +1,33 @@
+"""An engine's large buffers in shared memory: those of tasks when they are run, those of results when they are made."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from enginery.core.sharing import put_together, set_aside
+from enginery.net.segments import Pool, read_segment
+
+if TYPE_CHECKING:
+    from enginery.core.membership import Held
+    from enginery.wire.messages import Segment
+
+#: Seconds that a client has to take a result before its memory may be used again.
+LEASE: Final = 60.0
+
+
+class Sharing:
+    """The shared memory of one engine. Thread-safe."""
+
+    def __init__(self, folder: str, number: int) -> None:
+        """``folder`` is empty where there is no shared memory."""
+        self.pool = Pool(folder, f"e{number}")
+        self._read = partial(read_segment, folder)
+
+    def complete(self, held: Held) -> Held:
+        """The task with all its buffers as frames. Raises OSError if its data are not there."""
+        return held._replace(frames=put_together(held.frames, held.task.shared or [], self._read))
+
+    def put(self, buffers: list[memoryview]) -> tuple[list[memoryview], list[Segment] | None]:
+        """Put the large buffers of a result into segments: those that stay frames, and the segments."""
+        return (buffers, None) if self.pool.closed else set_aside(buffers, self.pool, LEASE)

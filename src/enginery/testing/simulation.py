@@ -1,0 +1,215 @@
+"""A whole cluster in memory: the real minds of controller, engines and clients under a clock that moves when told.
+
+    simulation = Simulation(seed=4711, faults=Faults(4711, delay=0.1, kill=0.01))
+    simulation.add_engines(3)
+    client = simulation.add_client()
+    simulation.run_until(lambda: client.number >= 0)
+    task = client.submit(Work(seconds=0.5), options=Options(retries=1))
+    client.pump()
+    simulation.run_until(lambda: task in client.results)
+    simulation.history.check()
+
+What is real: the controller's server with its scheduler, the engines' memberships, the clients' requests, and every
+message, encoded and decoded. What is not: sockets, threads, processes, time, and what tasks do (see ``Work``).
+The same seed gives the same history.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Final, cast
+
+from enginery.controller.server import Server
+from enginery.core.scheduler import Scheduler
+from enginery.testing.clients import SimulatedClient
+from enginery.testing.clock import Clock
+from enginery.testing.connections import Connection, End
+from enginery.testing.engines import SimulatedEngine, SimulatedNanny
+from enginery.testing.faults import Faults
+from enginery.testing.history import History
+from enginery.wire import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from enginery.controller.ports import Peer, Port
+    from enginery.testing.clock import Appointment
+
+#: Seconds of the simulation's time after which ``run_until`` gives up.
+PATIENCE: Final = 600.0
+FIRST_PID: Final = 1000
+
+
+class MemoryPeer:
+    """One connection as the controller sees it; what ``controller.ports.Peer`` is for sockets."""
+
+    __slots__ = ("connection", "number", "role")
+    #: No memory is shared with it.
+    is_local = False
+    stream = None
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.role = ""
+        self.number = -1
+
+    def __repr__(self) -> str:
+        return f"<MemoryPeer {self.role or 'unknown'} {self.number}>"
+
+
+class MemoryPort:
+    """Connections in memory; what ``controller.ports.Port`` is for sockets."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def send(self, peer: MemoryPeer, header: bytes, frames: list[object]) -> bool:
+        """Send a message. False if the peer has closed its connection."""
+        if not (peer.connection.up.is_open and peer.connection.down.is_open):
+            return False
+        peer.connection.down.send(header, frames)
+        return True
+
+    def forget(self, peer: MemoryPeer) -> int:
+        """A peer is gone; its connection is closed."""
+        peer.connection.down.close()
+        return -1
+
+
+class Simulation:
+    """A controller, and engines and clients that are added as needed."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        faults: Faults | None = None,
+        scheme: str = "leastload",
+        hwm: int | None = None,
+        period: float = 1.0,
+        silence: float = 5.0,
+    ) -> None:
+        """``period`` is that of heartbeats, ``silence`` how long a peer may be quiet, both in seconds."""
+        self.seed = seed
+        self.period = period
+        self.clock = Clock()
+        self.faults = faults or Faults(seed)
+        self.history = History()
+        self.scheduler = Scheduler(random=Random(seed), scheme=scheme, hwm=hwm)  # noqa: S311 - placement
+        self.engines: list[SimulatedEngine] = []
+        self.clients: list[SimulatedClient] = []
+        self.messages = 0  #: received by the controller
+        self._ports = {"clients": MemoryPort("clients"), "engines": MemoryPort("engines")}
+        self._server = Server(
+            self.scheduler,
+            clients=cast("Port", self._ports["clients"]),  # it has the part of one that the server uses
+            engines=cast("Port", self._ports["engines"]),
+            welcome=m.Welcome(-1, "", 1, period, 1 << 20),
+            silence=silence,
+            clock=self.clock,
+        )
+        self._due: Appointment | None = None
+        self.nanny = SimulatedNanny(self)
+
+    # --- peers --------------------------------------------------------------------------------------------------
+
+    def add_engine(self, wanted: int = -1) -> SimulatedEngine:
+        """Start an engine, watched by the nanny. It is known to the controller once its hello has arrived."""
+        number = len(self.engines)
+        engine = SimulatedEngine(self, f"engine-{number}", FIRST_PID + number, wanted)
+        self.engines.append(engine)
+        self.nanny.watch(engine)
+        return engine
+
+    def add_engines(self, count: int) -> list[SimulatedEngine]:
+        """Start several engines."""
+        return [self.add_engine() for _ in range(count)]
+
+    def add_client(self) -> SimulatedClient:
+        """Connect a client. It is welcome once the controller's answer has arrived."""
+        client = SimulatedClient(self, f"client-{len(self.clients)}")
+        self.clients.append(client)
+        return client
+
+    def connect(
+        self, port: str, hear: Callable[[bytes, list[object]], object], lost: Callable[[], object]
+    ) -> Connection:
+        """Make a connection to one of the controller's ports, ``clients`` or ``engines``.
+
+        ``hear`` takes what the controller says, ``lost`` is called when the controller has closed it.
+        """
+        # Clients number what they ask, so repetitions can be told; engines rely on their connection not to repeat.
+        repeats = port == "clients"
+        top = End(
+            lambda header, frames: self._hear(port, peer, header, frames),
+            lambda: self._hung_up(port, peer),
+            sees_repetitions=repeats,
+        )
+        bottom = End(hear, lost, sees_repetitions=repeats)
+        peer = MemoryPeer(Connection(self.clock, self.faults, top=top, bottom=bottom))
+        return peer.connection
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.advance(seconds)
+
+    def run_until(self, predicate: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Let time pass until ``predicate()`` is true. Raises AssertionError when ``patience`` seconds are over."""
+        limit = self.clock.now + patience
+        while not predicate():
+            due = self.clock.next_due()
+            if due is None or due > limit:
+                msg = f"seed {self.seed}: not within {patience:g} s of the simulation's time; {self!r}"
+                raise AssertionError(msg)
+            self.clock.step()
+
+    def is_quiet(self) -> bool:
+        """Whether no client that is there waits for anything."""
+        return not any(client.is_alive and client.requests.outstanding for client in self.clients)
+
+    # --- the controller -----------------------------------------------------------------------------------------
+
+    def _hear(self, port: str, peer: MemoryPeer, header: bytes, frames: list[object]) -> None:
+        if not peer.connection.down.is_open:
+            return  # the controller has closed it
+        self.messages += 1
+        if peer.role == "client":
+            self._note_accepted(m.decode_from_client(header))
+        memory = self._ports[port]
+        self._server.hear(cast("Port", memory), cast("Peer", peer), header, frames, self.clock.now)
+        self._act()
+
+    def _hung_up(self, port: str, peer: MemoryPeer) -> None:
+        if peer.connection.down.is_open:
+            self._server.hung_up(cast("Port", self._ports[port]), cast("Peer", peer))
+            self._act()
+
+    def _act(self) -> None:
+        now = self.clock.now
+        self._server.act(now)
+        if self._due is not None:
+            self._due.cancel()
+        self._due = self.clock.call_at(self._server.next_deadline(), self._look_around)
+
+    def _look_around(self) -> None:
+        self._due = None
+        self._server.look_around(self.clock.now)
+        self._act()
+
+    def _note_accepted(self, message: m.FromClient) -> None:
+        now = self.clock.now
+        if isinstance(message, m.Submit):
+            for task in message.tasks:
+                self.history.accept(now, task.id, task.options, None)
+        elif isinstance(message, m.Direct):
+            for request in message.requests:
+                for index, target in enumerate(request.targets):
+                    self.history.accept(now, request.task.id + index, None, target)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Simulation seed={self.seed} now={self.clock.now:g} engines={len(self.scheduler.engines)} "
+            f"unfinished={len(self.scheduler.book.tasks)} {self.faults!r}>"
+        )
