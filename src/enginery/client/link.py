@@ -50,6 +50,9 @@ class Link:
         self.number = -1
         self._pid = os.getpid()
         self._requests = Requests(time.time)
+        # The line's speaker has these two, straight from the mind: they are called several times in each round trip.
+        self.next_message = self._requests.next_message
+        self.sent = self._requests.sent
         self._lost: str | None = None
         self._lock = threading.Lock()
         self._next_id = 0
@@ -306,14 +309,6 @@ class Link:
         self.wait_for(lambda: len(requests.outstanding) <= tasks and requests.heavy <= window)
 
     # --- the line's speaker -------------------------------------------------------------------------------------
-
-    def next_message(self) -> tuple[bytes, list[object]] | None:
-        """See ``net.line.Speaker``."""
-        return self._requests.next_message()
-
-    def sent(self) -> None:
-        """See ``net.line.Speaker``."""
-        self._requests.sent()
 
     def heard(self, header: object, frames: list[memoryview]) -> None:
         """See ``net.line.Speaker``."""

@@ -114,7 +114,7 @@ class Requests:
 
     def next_message(self) -> tuple[bytes, list[object]] | None:
         """See ``net.line.Speaker``."""
-        if self._message is None:
+        if self._message is None and (self._outgoing or self._unsent):
             self._message = self._compose()
         return self._message
 

@@ -37,6 +37,9 @@ class Link:
         wanted = -1 if options.id is None else options.id
         hello = m.EngineHello(m.VERSION, uuid, os.getpid(), socket.gethostname(), wanted)
         self.member = Membership(hello)
+        # The line's speaker has these two, straight from the mind: they are called several times for each task.
+        self.next_message = self.member.next_message
+        self.sent = self.member.sent
         self.on_tick: Callable[[], None] = lambda: None  #: lets output flush what it has kept
         self.sharing = Sharing("", 0)
         self._misses = options.max_misses
@@ -70,14 +73,6 @@ class Link:
         self.line.flush()
 
     # --- the line's speaker -------------------------------------------------------------------------------------
-
-    def next_message(self) -> tuple[bytes, list[object]] | None:
-        """See ``net.line.Speaker``."""
-        return self.member.next_message()
-
-    def sent(self) -> None:
-        """See ``net.line.Speaker``."""
-        self.member.sent()
 
     def heard(self, header: object, frames: list[memoryview]) -> None:
         """See ``net.line.Speaker``."""
