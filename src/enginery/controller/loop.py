@@ -6,6 +6,7 @@ libzmq's descriptors tell of changes, not of states, so zmq sockets are asked af
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import signal
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 from enginery.net.channel import ChannelClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from enginery.controller.ports import Peer, Port
     from enginery.controller.server import Server
     from enginery.net.curve import Doorkeeper
+
+log = logging.getLogger("enginery.controller")
 
 _READ: Final = selectors.EVENT_READ
 _BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
@@ -59,17 +62,22 @@ class Loop:
 
     def run(self) -> str:
         """Serve. Returns why it ended."""
-        server, select = self._server, self._selector.select
+        server, select, ports = self._server, self._selector.select, self._ports
+        due = 0.0
         while not (server.stopping or self.wanted_end):
-            for key, events in select(max(0.0, server.next_deadline() - monotonic())):
+            now = monotonic()
+            if due <= now:
+                server.look_around(now)
+                server.act(now)
+                due = server.next_deadline()
+            for key, events in select(max(0.0, due - monotonic())):
                 key.data(events)
             if self._routers:
                 self._hear_routed()
-            now = monotonic()
-            if server.next_deadline() <= now:
-                server.look_around(now)
-                server.act(now)
-            self._see_to_writers()
+            for port in ports:
+                if port.stuck:
+                    self._see_to_writers(port)
+            due = server.next_deadline()
         return self.wanted_end or "a client asked for it"
 
     # --- input --------------------------------------------------------------------------------------------------
@@ -86,17 +94,28 @@ class Loop:
         and when idle it saves the look for another one on the way.
         """
         server = self._server
+        stream = peer.stream
+        assert stream is not None
         try:
-            for header, frames in port.receive_from(peer):
-                now = monotonic()
-                server.hear(port, peer, header, frames, now)
-                server.act(now)
+            for header, frames in stream.receive():
+                self._take_in(port, peer, header, frames)
         except ChannelClosed:
             server.hung_up(port, peer)
             server.act(monotonic())
 
+    def _take_in(self, port: Port, peer: Peer, header: object, frames: Sequence[object]) -> None:
+        server, now = self._server, monotonic()
+        try:
+            server.hear(port, peer, header, frames, now)  # type: ignore[arg-type]  # frames are opaque here
+            server.act(now)
+        except ChannelClosed:
+            raise
+        except Exception:
+            # A fault of ours, which shall cost one message and not the whole cluster.
+            server.rejected += 1
+            log.exception("a message of %r could not be handled; going on without it", peer)
+
     def _hear_routed(self) -> None:
-        server = self._server
         if self._doorkeeper is not None:
             self._doorkeeper.answer()
         again = True
@@ -104,18 +123,15 @@ class Loop:
             again = False
             for port in self._routers:
                 for peer, header, frames in port.receive_routed():
-                    now = monotonic()
-                    server.hear(port, peer, header, frames, now)
-                    server.act(now)
+                    self._take_in(port, peer, header, frames)
                     again = True
 
     # --- output that does not leave at once ---------------------------------------------------------------------
 
-    def _see_to_writers(self) -> None:
-        for port in self._ports:
-            for fd in port.stuck - self._writing:
-                self._writing.add(fd)
-                self._selector.modify(fd, _BOTH, self._selector.get_key(fd).data)
+    def _see_to_writers(self, port: Port) -> None:
+        for fd in port.stuck - self._writing:
+            self._writing.add(fd)
+            self._selector.modify(fd, _BOTH, self._selector.get_key(fd).data)
 
     def write(self, port: Port, peer: Peer) -> None:
         """A stuck peer takes more."""

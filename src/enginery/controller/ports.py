@@ -10,7 +10,7 @@ import os
 import socket as sockets
 import struct
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
@@ -18,9 +18,12 @@ from enginery.net.channel import ChannelClosed
 from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from enginery.net.sockets import Socket
+
+    #: Sees to one message of a peer: the peer, the message, its frames, and the time.
+    Handler = Callable[["Peer", Any, list[object], float], None]
 
 #: Messages taken from one zmq socket in one turn, so that no peer keeps the loop from the others.
 TURN: Final = 200
@@ -31,11 +34,14 @@ ACCEPTS: Final = 64
 class Peer:
     """One connection, and who is behind it."""
 
-    __slots__ = ("identity", "number", "role", "stream")
+    __slots__ = ("handlers", "heard", "identity", "number", "port", "role", "stream")
 
-    def __init__(self, identity: bytes = b"", stream: Stream | None = None) -> None:
+    def __init__(self, port: Port, identity: bytes = b"", stream: Stream | None = None) -> None:
+        self.port = port
         self.identity = identity  #: zmq's routing id, for those that came over tcp
         self.stream = stream  #: for those on this host
+        self.handlers: dict[type, Handler] = {}  #: who sees to which message, by the role
+        self.heard = 0.0  #: when it last said something, in monotonic seconds
         self.role = ""  #: client, engine or nanny once it has said hello
         self.number = -1
 
@@ -75,13 +81,8 @@ class Port:
                 socket.close()
                 continue
             stream = Stream(socket)
-            peer = self.streams[stream.fileno()] = Peer(stream=stream)
+            peer = self.streams[stream.fileno()] = Peer(self, stream=stream)
             yield peer
-
-    def receive_from(self, peer: Peer) -> Iterator[tuple[object, list[object]]]:
-        """What one peer on this host has sent. Raises ChannelClosed when it is gone."""
-        assert peer.stream is not None
-        yield from peer.stream.receive()  # type: ignore[misc]  # frames are opaque here
 
     # --- zmq ----------------------------------------------------------------------------------------------------
 
@@ -105,7 +106,7 @@ class Port:
                 more = frame.more
             peer = self._routed.get(identity)
             if peer is None:
-                peer = self._routed[identity] = Peer(identity)
+                peer = self._routed[identity] = Peer(self, identity)
             yield peer, header, frames
 
     # --- both ---------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from enginery.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enginery.controller.ports import Peer, Port
+    from enginery.controller.ports import Handler, Peer, Port
     from enginery.core.scheduler import Scheduler
 
 log = logging.getLogger("enginery.controller")
@@ -59,7 +59,6 @@ class Server:
         self._welcome = welcome
         self._silence = silence
         self._next_look = clock() + welcome.period
-        self._nannies: dict[int, float] = {}
         self._watched: dict[str, int] = {}  #: nanny by uuid of an engine
         self._next_nanny = 0
         self._departing = Departures(scheduler, self._engine_gone, clock)
@@ -67,29 +66,35 @@ class Server:
         #: called with the descriptor of a peer whose connection is to be closed
         self.on_forget: Callable[[int, Peer], None] = lambda _fd, _peer: None
         #: who may say what, and who sees to it
-        self._handlers: dict[tuple[str, type], Callable[..., None]] = {
-            ("", m.ClientHello): self._client_hello,
-            ("client", m.Functions): self._functions,
-            ("client", m.Submit): self._submit,
-            ("client", m.Direct): self._direct,
-            ("client", m.Abort): self._abort,
-            ("client", m.Query): self._query,
-            ("client", m.Signal): self._signal,
-            ("client", m.Shutdown): self._shutdown,
-            ("client", m.Release): self._released,
-            ("", m.EngineHello): self._engine_hello,
-            ("engine", m.Done): self._done,
-            ("engine", m.Said): self._said_output,
-            ("engine", m.Returned): self._returned,
-            ("engine", m.Missing): self._missing,
-            ("", m.NannyHello): self._nanny_hello,
-            ("nanny", m.NannyHello): self._nanny_hello,
-            ("nanny", m.EngineExited): self._engine_exited,
+        self._handlers: dict[str, dict[type, Handler]] = {
+            "": {
+                m.ClientHello: self._client_hello,
+                m.EngineHello: self._engine_hello,
+                m.NannyHello: self._nanny_hello,
+            },
+            "client": {
+                m.Functions: self._functions,
+                m.Submit: self._submit,
+                m.Direct: self._direct,
+                m.Abort: self._abort,
+                m.Query: self._query,
+                m.Signal: self._signal,
+                m.Shutdown: self._shutdown,
+            },
+            "engine": {
+                m.Done: self._done,
+                m.Said: self._said_output,
+                m.Returned: self._returned,
+                m.Missing: self._missing,
+            },
+            "nanny": {
+                m.NannyHello: self._nanny_hello,
+                m.EngineExited: self._engine_exited,
+            },
         }
         for role in ("client", "engine", "nanny"):
-            self._handlers[role, m.Ping] = self._ping
-            self._handlers[role, m.Pong] = self._ignore
-            self._handlers[role, m.Bye] = self._bye
+            self._handlers[role] |= {m.Ping: self._ping, m.Pong: self._ignore, m.Bye: self._bye}
+            self._handlers[role][m.Release] = self._released if role == "client" else self._ignore
 
     # --- the turn -----------------------------------------------------------------------------------------------
 
@@ -101,12 +106,14 @@ class Server:
         except m.UNDECODABLE as error:
             self._reject(port, peer, str(error))
             return
-        handle = self._handlers.get((peer.role, type(message)))
+        handle = peer.handlers.get(type(message))
         if handle is not None:
-            self._note_alive(peer, now)
+            peer.heard = now
             handle(peer, message, frames, now)
         elif peer.role:
             self._reject(port, peer, f"{type(message).__name__} is not for a {peer.role} to say here")
+        elif (greet := self._handlers[""].get(type(message))) is not None:
+            greet(peer, message, frames, now)
         else:
             self._refuse(port, peer, "ConnectionLost", "This controller does not know you: say hello first.")
 
@@ -127,13 +134,15 @@ class Server:
         self._next_look = now + self._welcome.period
         self._sharing.tick(self.scheduler.book.tasks)
         limit = now - self._silence
-        for number, engine in list(self.scheduler.engines.items()):
-            if max(engine.heard, self._nannies.get(engine.nanny, 0.0)) < limit:
-                self._engine_gone(number, f"no sign of life for {now - engine.heard:.0f} s (frozen, or cut off)")
-        for number, client in list(self.scheduler.clients.items()):
-            if client.heard < limit:
-                log.info("client=%s silent for %.0f s, forgotten", number, now - client.heard)
-                self._client_gone(number)
+        for (to, number), peer in list(self._peers.items()):
+            silence = now - peer.heard
+            if peer.heard >= limit or (to == To.ENGINE and self._nanny_heard(number) >= limit):
+                continue
+            log.info("%r has been silent for %.0f s", peer, silence)
+            if to == To.ENGINE:
+                self._engine_gone(number, f"no sign of life for {silence:.0f} s (frozen, or cut off)")
+            else:
+                self._lost(to, number)
 
     def next_deadline(self) -> float:
         """When ``look_around`` is due, in monotonic seconds. ``act`` has to come before."""
@@ -142,14 +151,17 @@ class Server:
 
     def act(self, now: float) -> None:
         """Perform what the scheduler asks."""
-        while actions := self.scheduler.take_actions(now):
+        scheduler, peers = self.scheduler, self._peers
+        while actions := scheduler.take_actions(now):
             for to, number, message, frames in actions:
-                peer = self._peers.get((to, number))
+                peer = peers.get((to, number))
                 if peer is not None and peer.stream is None:
                     message, frames = self._sharing.as_frames(message, frames)  # noqa: PLW2901 - in their place
-                if peer is None or not self._ports[to].send(peer, m.encode(message), frames):
+                if peer is None or not peer.port.send(peer, m.encode(message), frames):
                     self._lost(to, number)
-            self.scheduler.settle()
+            scheduler.settle()
+            if not scheduler.has_actions():
+                break
 
     # --- peers come and go --------------------------------------------------------------------------------------
 
@@ -159,8 +171,7 @@ class Server:
             return
         name = f"{hello.user}@{hello.host}:{hello.pid}"
         client = self.scheduler.client_joined(name, secrets.token_hex(8), now)
-        peer.role, peer.number = "client", client.number
-        self._peers[To.CLIENT, client.number] = peer
+        self._become(peer, "client", To.CLIENT, client.number, now)
         log.info("client=%s joined (%s)", client.number, name)
         infos = [engine.info for engine in self.scheduler.engines.values()]
         welcome = msgspec.structs.replace(self._welcome, number=client.number, token=client.token, engines=infos)
@@ -178,8 +189,7 @@ class Server:
         engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
-        peer.role, peer.number = "engine", number
-        self._peers[To.ENGINE, number] = peer
+        self._become(peer, "engine", To.ENGINE, number, now)
         log.info("engine=%s joined (pid %s on %s)", number, hello.pid, hello.host)
         folder = self._sharing.folder_for(peer)
         self._send(port, peer, msgspec.structs.replace(self._welcome, number=number, token=hello.uuid, runtime=folder))
@@ -189,11 +199,9 @@ class Server:
         if self._refuse_version(port, peer, hello.version):
             return
         if peer.role != "nanny":
-            peer.role, peer.number = "nanny", self._next_nanny
+            self._become(peer, "nanny", To.NANNY, self._next_nanny, now)
             self._next_nanny += 1
-            self._peers[To.NANNY, peer.number] = peer
             self._send(port, peer, msgspec.structs.replace(self._welcome, number=peer.number, runtime=""))
-        self._nannies[peer.number] = now
         for uuid in hello.engines:
             self._watched[uuid] = peer.number
         for engine in self.scheduler.engines.values():
@@ -206,7 +214,8 @@ class Server:
 
     def _bye(self, peer: Peer, bye: m.Bye, _frames: list[object], _now: float) -> None:
         if peer.role == "engine":
-            self._engine_gone(peer.number, bye.reason or "it left")
+            # Its last results came before this, so what it still holds by our books it has not begun.
+            self._engine_gone(peer.number, bye.reason or "it left", balanced=-1)
         elif peer.role == "client":
             self._client_gone(peer.number)
         elif peer.role == "nanny":
@@ -237,7 +246,6 @@ class Server:
         self.scheduler.client_left(number)
 
     def _nanny_gone(self, number: int) -> None:
-        self._nannies.pop(number, None)
         self._watched = {uuid: nanny for uuid, nanny in self._watched.items() if nanny != number}
         self._forget(To.NANNY, number)
 
@@ -247,7 +255,7 @@ class Server:
             self._drop(self._ports[to], peer)
 
     def _drop(self, port: Port, peer: Peer) -> None:
-        peer.role = ""
+        peer.role, peer.handlers = "", {}
         fd = port.forget(peer)
         if fd >= 0:
             self.on_forget(fd, peer)
@@ -261,16 +269,16 @@ class Server:
     def _ignore(self, _peer: Peer, _message: object, _frames: list[object], _now: float) -> None:
         """Nothing to be done but to note that the peer is alive."""
 
-    def _functions(self, _peer: Peer, functions: m.Functions, _frames: list[object], _now: float) -> None:
-        self.scheduler.functions_arrived(functions.bodies)
+    def _functions(self, peer: Peer, functions: m.Functions, _frames: list[object], _now: float) -> None:
+        self.scheduler.functions_arrived(self.scheduler.clients[peer.number], functions.bodies)
 
     def _submit(self, peer: Peer, submit: m.Submit, frames: list[object], now: float) -> None:
-        if not self._frames_fit(peer, sum(task.frames for task in submit.tasks), frames):
+        if frames and not self._frames_fit(peer, sum(task.frames for task in submit.tasks), frames):
             return
         self.scheduler.tasks_submitted(self.scheduler.clients[peer.number], submit.tasks, frames, now)
 
     def _direct(self, peer: Peer, direct: m.Direct, frames: list[object], _now: float) -> None:
-        if not self._frames_fit(peer, sum(request.task.frames for request in direct.requests), frames):
+        if frames and not self._frames_fit(peer, sum(request.task.frames for request in direct.requests), frames):
             return
         self.scheduler.requests_submitted(self.scheduler.clients[peer.number], direct.requests, frames)
 
@@ -279,12 +287,12 @@ class Server:
         self.scheduler.abort_requested(client, abort.ids, interrupt=abort.interrupt)
 
     def _done(self, peer: Peer, done: m.Done, frames: list[object], now: float) -> None:
-        if not self._frames_fit(peer, sum(result.frames for result in done.results) if frames else 0, frames):
+        if frames and not self._frames_fit(peer, sum(result.frames for result in done.results), frames):
             return
         self.scheduler.results_arrived(self.scheduler.engines[peer.number], done.results, frames, now)
 
-    def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], now: float) -> None:
-        self.scheduler.output_arrived(self.scheduler.engines[peer.number], said.outputs, now)
+    def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], _now: float) -> None:
+        self.scheduler.output_arrived(self.scheduler.engines[peer.number], said.outputs)
 
     def _returned(self, peer: Peer, returned: m.Returned, _frames: list[object], now: float) -> None:
         self.scheduler.tasks_returned(self.scheduler.engines[peer.number], returned.ids, now)
@@ -345,13 +353,17 @@ class Server:
     def _send(self, port: Port, peer: Peer, message: m.ToClient | m.ToEngine) -> None:
         port.send(peer, m.encode(message), [])
 
-    def _note_alive(self, peer: Peer, now: float) -> None:
-        if peer.role == "engine":
-            self.scheduler.engines[peer.number].heard = now
-        elif peer.role == "client":
-            self.scheduler.clients[peer.number].heard = now
-        elif peer.role == "nanny":
-            self._nannies[peer.number] = now
+    def _become(self, peer: Peer, role: str, to: To, number: int, now: float) -> None:
+        """A peer has said who it is."""
+        peer.role, peer.number, peer.heard = role, number, now
+        peer.handlers = self._handlers[role]
+        self._peers[to, number] = peer
+
+    def _nanny_heard(self, engine: int) -> float:
+        """When the nanny of an engine was last heard; a nanny answers while user code keeps its engine from it."""
+        record = self.scheduler.engines.get(engine)
+        nanny = self._peers.get((To.NANNY, record.nanny)) if record is not None else None
+        return nanny.heard if nanny is not None else 0.0
 
     def _refuse_version(self, port: Port, peer: Peer, version: int) -> bool:
         if version == m.VERSION:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from enginery.core import faults
 from enginery.core.dependencies import Graph, Verdict, Wait
-from enginery.core.ledger import Ledger
 from enginery.wire.messages import CLIENT_SHIFT
 
 if TYPE_CHECKING:
@@ -19,13 +18,12 @@ if TYPE_CHECKING:
 class Admission:
     """Tasks that have to wait, and what they wait for. True while any does."""
 
-    __slots__ = ("_graph", "_scheduler", "_settling", "ledger")
+    __slots__ = ("_graph", "_scheduler", "_settling")
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self.ledger = Ledger()
         self._scheduler = scheduler
         self._graph = Graph()
-        self._settling: deque[int] = deque()
+        self._settling: deque[tuple[int, Ending]] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._graph)
@@ -48,24 +46,20 @@ class Admission:
             scheduler.place(task)
             return
         book.waiting[task.id] = task
-        if options.timeout is not None:
+        if options.timeout is not None and options.timeout < float("inf"):  # nor if it is not a number
             scheduler.wake_at(now + options.timeout, task.id)
 
-    def wake(self, ended: int) -> None:
+    def wake(self, ended: int, ending: Ending) -> None:
         """A task has ended: settle those that wait for it, and those that wait for the ones that fail by it."""
-        self._settling.append(ended)
+        self._settling.append((ended, ending))
         if len(self._settling) > 1:
             return  # the call further out goes on with it; recursion would follow chains of any length
-        clients, waiting = self._scheduler.clients, self._scheduler.book.waiting
+        waiting = self._scheduler.book.waiting
         while self._settling:
-            number = self._settling[0]
-            client = clients.get(number >> CLIENT_SHIFT)
-            waits = self._graph.ended(number)
-            if waits:
-                ending = self.ledger.read(number, client.highest if client is not None else number + 1)
-                for wait in waits:
-                    if wait.task.id in waiting and wait.verdict is Verdict.OPEN:
-                        self._settle(wait, ending)
+            number, how = self._settling[0]
+            for wait in self._graph.ended(number):
+                if wait.task.id in waiting and wait.verdict is Verdict.OPEN:
+                    self._settle(wait, how)
             self._settling.popleft()
 
     def awaited_by(self, task: int) -> list[int]:
@@ -82,14 +76,14 @@ class Admission:
         unknown: list[int] = []
         for number in dict.fromkeys(dependency.ids):
             client = scheduler.clients.get(number >> CLIENT_SHIFT)
-            if number == task.id or (
-                number not in scheduler.book.tasks and (not client or not client.has_used(number))
-            ):
-                unknown.append(number)
+            if number >= task.id and number >> CLIENT_SHIFT == task.id >> CLIENT_SHIFT:
+                unknown.append(number)  # a task may only depend on earlier ones, so there are no circles
             elif number in scheduler.book.tasks:
                 pending.append(number)
-            elif client is not None:
-                wait.settle(self.ledger.read(number, client.highest))
+            elif client is not None and client.has_used(number):
+                wait.settle(client.ledger.read(number, client.highest))
+            else:
+                unknown.append(number)
         if unknown:
             scheduler.fail(task, faults.invalid(unknown))
             return False

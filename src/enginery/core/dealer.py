@@ -95,11 +95,11 @@ class Dealer:
                 idle.pop(number, None)
             else:
                 idle[number] = engine
-            if load > 1:
+            if load and load + len(engine.direct) > 1:
                 stacked[number] = engine
             else:
                 stacked.pop(number, None)
-                engine.asked_back = False
+                engine.asked_back = engine.stuck = False
             if not load or self.has_room(engine):
                 self._open.open(engine)
                 for key in engine.lanes:
@@ -110,6 +110,8 @@ class Dealer:
     def has_room(self, engine: EngineRecord) -> bool:
         """Whether the engine may be given another balanced task."""
         load = len(engine.balanced)
+        if engine.stuck:  # or what it handed back would be given to it again
+            return not load
         if self.hwm is None:
             return not load or (load < PREFETCH_TASKS and self._work(engine) < PREFETCH)
         return not self.hwm or load < self.hwm
@@ -160,13 +162,21 @@ class Dealer:
 
     def restriction(self, rare: Rare) -> frozenset[int] | None:
         """The engines a task may go to now, None for any. Engines that failed it are avoided while others are left."""
-        allowed = rare.targets
-        if rare.place is not None:
-            allowed = rare.place if allowed is None else allowed & rare.place
-        if not rare.excluded:
+        allowed = self._allowed(rare)
+        if not rare.excluded and not rare.unsuited:
             return allowed
-        candidates = self._engines.keys() if allowed is None else allowed & self._engines.keys()
-        return frozenset(candidates - rare.excluded) or allowed
+        fit = self.suited(rare)
+        return frozenset(fit - rare.excluded) or frozenset(fit) or allowed
+
+    def suited(self, rare: Rare) -> set[int]:
+        """The engines now present that a task may go to and that have not turned out to lack what it needs."""
+        allowed, present = self._allowed(rare), self._engines.keys()
+        return set(present if allowed is None else allowed & present) - rare.unsuited
+
+    def _allowed(self, rare: Rare) -> frozenset[int] | None:
+        if rare.place is None or rare.targets is None:
+            return rare.targets if rare.place is None else rare.place
+        return rare.targets & rare.place
 
     # --- dealing ------------------------------------------------------------------------------------------------
 
@@ -267,7 +277,7 @@ class Dealer:
         if not self._stacked or not self.idle or self.general.live:
             return []
         return [
-            (engine, engine.load // 2)
+            (engine, len(engine.balanced) if engine.direct else len(engine.balanced) // 2)
             for engine in self._stacked.values()
             if not engine.asked_back and engine.progressed + STEAL_AFTER <= now  # as computed in steal_due
         ]

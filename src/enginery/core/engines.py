@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from enginery.core.ledger import Ledger
 from enginery.wire.messages import CLIENT_SHIFT
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ class EngineRecord:
         "counts",
         "direct",
         "functions",
-        "heard",
         "info",
         "lanes",
         "nanny",
         "progressed",
+        "stuck",
     )
 
     def __init__(self, info: EngineInfo, now: float) -> None:
@@ -37,16 +38,16 @@ class EngineRecord:
         self.counts: dict[bytes, int] = {}  #: how many of the balanced ones call which function
         self.functions: set[bytes] = set()  #: digests of the bodies it has been sent
         self.lanes: dict[frozenset[int], None] = {}  #: restricted lanes it could serve now
-        self.heard = now
         self.progressed = now  #: when a balanced task last ended, or the first was given
         self.completed = 0  #: results received from it
         self.asked_back = False  #: a Return is under way
+        self.stuck = False  #: it was asked to hand back tasks, and no task of its has ended since
         self.nanny = -1  #: number of the nanny that watches it
 
     @property
     def load(self) -> int:
-        """How many balanced tasks it holds."""
-        return len(self.balanced)
+        """How many tasks it holds."""
+        return len(self.balanced) + len(self.direct)
 
     def __repr__(self) -> str:
         return f"<EngineRecord {self.info.id} balanced={len(self.balanced)} direct={len(self.direct)}>"
@@ -55,14 +56,15 @@ class EngineRecord:
 class ClientRecord:
     """A client, and which task ids it has used."""
 
-    __slots__ = ("connected", "gaps", "heard", "highest", "name", "number", "token")
+    __slots__ = ("connected", "gaps", "highest", "joined", "ledger", "name", "number", "token")
 
     def __init__(self, number: int, name: str, token: str, now: float) -> None:
         self.number = number
         self.name = name
         self.token = token
+        self.joined = now
         self.connected = True
-        self.heard = now
+        self.ledger = Ledger()  #: how its tasks ended
         self.highest = number << CLIENT_SHIFT  #: one above the highest task id it has used
         self.gaps: list[tuple[int, int]] = []  #: ranges below that are unused yet: threads of a client overtake
 

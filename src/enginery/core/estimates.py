@@ -8,6 +8,8 @@ from typing import Final
 UNKNOWN: Final = 1.0
 #: Least cost of any task in seconds: receiving, unpacking and answering take this long even if the call is empty.
 FLOOR: Final = 4e-6
+#: Longest run time that is believed: a clock that jumped or an engine's nonsense must not spread.
+LONGEST: Final = 1e6
 #: Functions remembered; past that, the one learnt first is forgotten.
 CAPACITY: Final = 10_000
 
@@ -26,7 +28,10 @@ class Estimates:
 
     def learn(self, function: bytes, total: float, count: int) -> None:
         """Take in that ``count`` calls took ``total`` seconds together. Clocks that jump are cut off at zero."""
-        mean = max(total / count, 0.0) + FLOOR
+        mean = total / count
+        if not 0.0 <= mean <= LONGEST:
+            mean = LONGEST if mean > LONGEST else 0.0  # what is not a number becomes zero, too
+        mean += FLOOR
         before = self._seconds.get(function)
         if before is None:
             if len(self._seconds) >= CAPACITY:

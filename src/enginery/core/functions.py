@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Bytes of function bodies kept; past that the oldest go, and clients are asked for them again if need be.
 BUDGET: Final = 256 << 20
+#: Functions remembered as sent to one engine.
+INTRODUCED: Final = 100_000
 
 
 class Bodies:
@@ -48,21 +50,36 @@ class Bodies:
             self._send(engine, digest, body, outbox)
 
     def supply(self, engine: EngineRecord, digest: bytes, outbox: Outbox) -> bool:
-        """An engine asks for a body. False if it is not here: then it is noted as wanted."""
+        """An engine asks for a body. False if it is not here."""
         body = self._bodies.get(digest)
         if body is None:
-            self._wanted.setdefault(digest, {})[engine.info.id] = engine
             return False
         self._send(engine, digest, body, outbox)
         return True
 
+    def want(self, engine: EngineRecord, digest: bytes) -> None:
+        """Have a body forwarded to an engine when it comes."""
+        self._wanted.setdefault(digest, {})[engine.info.id] = engine
+
+    def wanted(self) -> list[tuple[bytes, EngineRecord]]:
+        """Bodies that clients have been asked for, with the engines that wait for them."""
+        return [(digest, engine) for digest, engines in self._wanted.items() for engine in engines.values()]
+
+    def unwant(self, engine: EngineRecord, digest: bytes) -> None:
+        """A body will not come."""
+        engines = self._wanted.get(digest, {})
+        engines.pop(engine.info.id, None)
+        if not engines:
+            self._wanted.pop(digest, None)
+
     def forget_engine(self, engine: int) -> None:
         """An engine has left; nothing is wanted for it any more."""
-        for digest in [digest for digest, engines in self._wanted.items() if engine in engines]:
-            del self._wanted[digest][engine]
-            if not self._wanted[digest]:
-                del self._wanted[digest]
+        for digest, record in self.wanted():
+            if record.info.id == engine:
+                self.unwant(record, digest)
 
     def _send(self, engine: EngineRecord, digest: bytes, body: bytes, outbox: Outbox) -> None:
+        if len(engine.functions) >= INTRODUCED:
+            engine.functions.clear()  # it is sent some again, which harms nobody
         engine.functions.add(digest)
         outbox.send(To.ENGINE, engine.info.id, Functions({digest: body}))

@@ -66,7 +66,8 @@ def _check_engines(scheduler: Scheduler) -> None:
         assert busy != (number in dealer.idle), f"engine {number}: idle set is wrong"
         counts = Counter(task.function for task in engine.balanced.values())
         assert counts == engine.counts, f"engine {number}: counts {engine.counts}, holds {counts}"
-        assert not dealer.hwm or engine.load <= dealer.hwm, f"engine {number} holds {engine.load}, hwm {dealer.hwm}"
+        load = len(engine.balanced)
+        assert not dealer.hwm or load <= dealer.hwm, f"engine {number} holds {load}, hwm {dealer.hwm}"
 
 
 def _check_lanes(scheduler: Scheduler) -> None:

@@ -1,15 +1,13 @@
-"""How tasks ended, for tasks that depend on them later: bounded, a few bytes each. No I/O.
+"""How a client's tasks ended, for tasks that depend on them later: bounded, a few bytes each. No I/O.
 
-Of each client the last ``DEPTH`` endings are kept exactly (engine, success). Of older tasks only failures are
-remembered, the last ``FAILURES`` of all clients; any other old task counts as a success at an unknown place.
+The last ``DEPTH`` endings are kept exactly (engine, success). Of older tasks only failures are remembered, the last
+``FAILURES`` of them; any other old task counts as a success at an unknown place.
 """
 
 from __future__ import annotations
 
 from array import array
 from typing import Final, NamedTuple
-
-from enginery.wire.messages import CLIENT_SHIFT
 
 DEPTH: Final = 1 << 16
 FAILURES: Final = 100_000
@@ -24,36 +22,43 @@ class Ending(NamedTuple):
 
 
 class Ledger:
-    """Endings of tasks by id. A slot holds engine + 2, negative for failures; 0 is empty, 1 means no engine."""
+    """Endings of one client's tasks by id. ``highest`` is always one above the highest id the client has used.
 
-    __slots__ = ("_failed", "_rings")
+    A slot holds engine + 2, negative for failures; 0 is empty, 1 means no engine.
+    """
+
+    __slots__ = ("_failed", "_ring")
 
     def __init__(self) -> None:
-        self._rings: dict[int, array[int]] = {}
+        self._ring: array[int] | None = None  # most clients never use theirs up, many not at all
         self._failed: dict[int, None] = {}
 
-    def ring(self, client: int) -> array[int]:
-        """The slots of a client, for the scheduler's inner loop."""
-        ring = self._rings.get(client)
-        if ring is None:
-            ring = self._rings[client] = array("i", bytes(4 * DEPTH))
-        return ring
-
-    def write(self, task: int, engine: int, *, ok: bool) -> None:
+    def note(self, task: int, ending: Ending, highest: int) -> None:
         """A task has ended."""
-        self.ring(task >> CLIENT_SHIFT)[task & MASK] = engine + 2 if ok else -(engine + 2)
-        if not ok:
+        if task >= highest - DEPTH:  # the slot of an older one belongs to a younger one by now
+            self._slots()[task & MASK] = ending.engine + 2 if ending.ok else -(ending.engine + 2)
+        if not ending.ok:
             self._failed[task] = None
             if len(self._failed) > FAILURES:
                 del self._failed[next(iter(self._failed))]
 
+    def note_successes(self, tasks: list[int], engine: int, highest: int) -> None:
+        """Tasks have ended well, all on one engine."""
+        # Hot: once per task. Bench: no-op tasks.
+        if min(tasks) < highest - DEPTH:
+            tasks = [task for task in tasks if task >= highest - DEPTH]
+        ring, slot = self._slots(), engine + 2
+        for task in tasks:
+            ring[task & MASK] = slot
+
     def read(self, task: int, highest: int) -> Ending:
-        """How a task that is known to have ended did so. ``highest`` is one above its client's highest id."""
+        """How a task that is known to have ended did so."""
         if task < highest - DEPTH:
             return Ending(task not in self._failed, -1)
-        slot = self.ring(task >> CLIENT_SHIFT)[task & MASK]
+        slot = self._slots()[task & MASK]
         return Ending(slot > 0, abs(slot) - 2)
 
-    def forget(self, client: int) -> None:
-        """A client is gone and nobody can name its tasks any more."""
-        self._rings.pop(client, None)
+    def _slots(self) -> array[int]:
+        if self._ring is None:
+            self._ring = array("i", bytes(4 * DEPTH))
+        return self._ring

@@ -6,12 +6,16 @@ in as an object, so that a seeded scheduler always decides alike.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from enginery.core.engines import EngineRecord
+
+
+#: Engines beyond the open ones whose last turn ``TwoBin`` remembers.
+FORGOTTEN: Final = 1000
 
 
 class Random(Protocol):
@@ -166,18 +170,14 @@ class TwoBin(PlainRandom):
         self._turn = 0
         self._given: dict[int, int] = {}
 
-    def close(self, engine: EngineRecord) -> None:
-        """See ``Scheme.close``."""
-        super().close(engine)
-        if not engine.balanced:
-            self._given.pop(engine.info.id, None)
-
     def pick(self) -> EngineRecord:
         """See ``Scheme.pick``."""
         one, other = super().pick(), super().pick()
         chosen = min(one, other, key=lambda engine: self._given.get(engine.info.id, -1))
         self._turn += 1
         self._given[chosen.info.id] = self._turn
+        if len(self._given) > 2 * len(self._engines) + FORGOTTEN:
+            self._given = {number: turn for number, turn in self._given.items() if number in self._place}
         return chosen
 
 

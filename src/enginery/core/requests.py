@@ -206,7 +206,8 @@ class Requests:
         self.news.append(news)
 
     def _supply(self, digests: list[bytes]) -> None:
-        self._unsent.update((digest, self.bodies[digest]) for digest in digests if digest in self.bodies)
+        # An empty body says that it is not here, either, so that nobody waits for it.
+        self._unsent.update((digest, self.bodies.get(digest, b"")) for digest in digests)
 
     # --- the end ------------------------------------------------------------------------------------------------
 

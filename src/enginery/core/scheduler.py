@@ -19,7 +19,7 @@ from enginery.core.admission import Admission
 from enginery.core.book import Book
 from enginery.core.dealer import Dealer
 from enginery.core.engines import ClientRecord, EngineRecord
-from enginery.core.ledger import MASK
+from enginery.core.ledger import Ending
 from enginery.core.tasks import State
 from enginery.wire.messages import (
     CLIENT_SHIFT,
@@ -37,10 +37,15 @@ from enginery.wire.messages import (
 if TYPE_CHECKING:
     from enginery.core.actions import Action
     from enginery.core.placement import Random
+    from enginery.core.tasks import Rare
     from enginery.wire.messages import Fault, Output, Request
 
 #: A task that was with this many engines when they died is not tried again, however many retries it has.
 POISON: Final = 3
+#: How far above the next free id an engine's wish may lie.
+FARTHEST: Final = 100_000
+#: Deadlines that may have become pointless before they are sought out.
+POINTLESS: Final = 1000
 
 
 class Scheduler:
@@ -57,7 +62,9 @@ class Scheduler:
         self._deadlines: list[tuple[float, int]] = []
         self._unsettled: list[tuple[EngineRecord, list[Task | None], list[Result], list[int]]] = []
         self._next_engine = 0
+        self._skipped: set[int] = set()  #: ids below the next one that were never given
         self._next_client = 1
+        self._mixed = False  #: there was more than one client, so results of several may come in one message
 
     # --- clients ------------------------------------------------------------------------------------------------
 
@@ -65,6 +72,7 @@ class Scheduler:
         """A client says hello. Its record carries the number that prefixes its task ids."""
         client = ClientRecord(self._next_client, name, token, now)
         self.clients[client.number] = client
+        self._mixed = self._next_client > 1
         self._next_client += 1
         return client
 
@@ -73,11 +81,20 @@ class Scheduler:
         client = self.clients.pop(number, None)
         if client is not None:
             client.connected = False
-            self.admission.ledger.forget(number)
+            for digest, engine in self.dealer.bodies.wanted():  # of this client, perhaps
+                self.functions_missing(engine, [digest])
 
-    def functions_arrived(self, bodies: dict[bytes, bytes]) -> None:
-        """A client sends bodies of functions, ahead of the tasks that use them or because it was asked."""
-        self.dealer.bodies.store(bodies, self.outbox)
+    def functions_arrived(self, client: ClientRecord, bodies: dict[bytes, bytes]) -> None:
+        """A client sends bodies of functions, ahead of the tasks that use them or because it was asked.
+
+        An empty body says that the client does not have it, either: its tasks that wait for it can never run.
+        """
+        self.dealer.bodies.store({digest: body for digest, body in bodies.items() if body}, self.outbox)
+        lost = {digest for digest, body in bodies.items() if not body}
+        for digest, engine in self.dealer.bodies.wanted() if lost else ():
+            for task in self._waiting_for(engine, digest) if digest in lost else ():
+                if task.id >> CLIENT_SHIFT == client.number:
+                    self._withdraw(engine, task, faults.body_lost(digest))
 
     def tasks_submitted(self, client: ClientRecord, tasks: list[Task], frames: list[object], now: float) -> None:
         """A client submits balanced tasks, in ascending order of ids. Ids outside its range or used are stale."""
@@ -110,9 +127,9 @@ class Scheduler:
         """Those whose ids are fresh; the others were sent twice, or are not the client's."""
         fresh = [task for task in tasks if client.claim(task.id, 1)]
         self.counts["stale"] += len(tasks) - len(fresh)
-        for task in tasks if len(fresh) < len(tasks) else ():
-            if task.id not in self.book.tasks and task not in fresh:
-                self.book.frames.pop(task.id, None)
+        for number in {task.id for task in tasks} - {task.id for task in fresh}:
+            if number not in self.book.tasks:
+                self.book.frames.pop(number, None)
         return fresh
 
     def _keep_frames(self, tasks: list[Task], frames: list[object]) -> None:
@@ -174,13 +191,23 @@ class Scheduler:
 
     def engine_joined(self, uuid: str, pid: int, host: str, wanted: int, now: float) -> EngineRecord:
         """An engine says hello. It gets the id it wants if that was never used, else the next one."""
-        number = max(wanted, self._next_engine)
-        self._next_engine = number + 1
+        number = self._number_for(wanted)
         engine = EngineRecord(EngineInfo(number, uuid, pid, host), now)
         self.engines[number] = engine
         self.dealer.join(engine)
         self._tell_clients(News(joined=[engine.info]))
         return engine
+
+    def _number_for(self, wanted: int) -> int:
+        following = self._next_engine
+        if wanted in self._skipped:  # as with the ranks of an MPI job, which arrive in any order
+            self._skipped.remove(wanted)
+            return wanted
+        if following < wanted <= following + FARTHEST - len(self._skipped):
+            self._skipped.update(range(following, wanted))
+            following = wanted
+        self._next_engine = following + 1
+        return following
 
     def engine_left(self, number: int, reason: str, *, balanced: int | None = None) -> None:
         """An engine is gone, whoever noticed it: its tasks run elsewhere or fail, and everybody is told, once.
@@ -210,7 +237,7 @@ class Scheduler:
     def _bereave(self, task: Task, engine: EngineRecord, reason: str, *, begun: bool) -> None:
         rare = self.book.rare.get(task.id)
         if not begun:
-            self.place(task, front=True)
+            self._put_back(task, rare)
             return
         poison = False
         if rare is not None:
@@ -218,7 +245,7 @@ class Scheduler:
             poison = rare.deaths >= POISON
             if rare.retries_left > 0 and not poison:
                 rare.retries_left -= 1
-                rare.attempts.append(f"engine {engine.info.id} ({reason})")
+                rare.note_attempt(f"engine {engine.info.id} ({reason})")
                 rare.excluded.add(engine.info.id)
                 self.counts["retried"] += 1
                 self.place(task, front=True)
@@ -229,9 +256,10 @@ class Scheduler:
     def results_arrived(self, engine: EngineRecord, results: list[Result], frames: list[object], now: float) -> None:
         """Results from an engine, in the order the tasks ended. Results for tasks it does not hold are dropped."""
         # Hot: bulk operations for plain successes of one client, task by task for all else. Bench: no-op tasks.
-        engine.heard = engine.progressed = now
+        engine.progressed = now
         if not results:
             return
+        engine.stuck = False
         engine.completed += len(results)
         take = engine.balanced.pop
         ids = [result.id for result in results]
@@ -242,7 +270,7 @@ class Scheduler:
             and None not in tasks
             and not any([result.status for result in results])  # noqa: C419 - a list is twice as fast
             and client == ids[-1] >> CLIENT_SHIFT
-            and (len(self.clients) == 1 or min(ids) >> CLIENT_SHIFT == max(ids) >> CLIENT_SHIFT)
+            and (not self._mixed or min(ids) >> CLIENT_SHIFT == max(ids) >> CLIENT_SHIFT)
         ):
             # The client gets its results first; the books are kept while they travel.
             if client in self.clients:
@@ -288,13 +316,14 @@ class Scheduler:
             for number in ids:
                 book.rare.pop(number, None)
                 book.frames.pop(number, None)
-        ring, slot = self.admission.ledger.ring(client), engine.info.id + 2
-        for number in ids:
-            ring[number & MASK] = slot
+        record = self.clients.get(client)
+        if record is not None:
+            record.ledger.note_successes(ids, engine.info.id, record.highest)
         self.counts["ended"] += len(ids)
         if self.admission:
+            ending = Ending(ok=True, engine=engine.info.id)
             for number in ids:
-                self.admission.wake(number)
+                self.admission.wake(number, ending)
 
     def _take_result(self, engine: EngineRecord, task: Task | None, result: Result, frames: list[object]) -> None:
         """One result of any kind. ``task`` has left the engine's balanced tasks if it stood there."""
@@ -310,21 +339,10 @@ class Scheduler:
             self.dealer.ended(engine, task.function, 1, ran)
         if result.status and not direct and self._may_retry(task, result, number):
             return
-        self.book.remove(task.id)
-        self.admission.ledger.write(task.id, number, ok=not result.status)
-        self.counts["ended"] += 1
-        self.counts["failed"] += bool(result.status)
-        client = task.id >> CLIENT_SHIFT
-        if self._is_connected(client):
-            batch, out = self.outbox.results(client, number)
-            batch.append(result)
-            out += frames
-        if self.admission:
-            self.admission.wake(task.id)
+        self._finish(task, result, frames, number)
 
-    def output_arrived(self, engine: EngineRecord, outputs: list[Output], now: float) -> None:
+    def output_arrived(self, engine: EngineRecord, outputs: list[Output]) -> None:
         """Output of tasks the engine holds; relayed in order, before the results that follow."""
-        engine.heard = now
         for output in outputs:
             if output.task not in engine.balanced and output.task not in engine.direct:
                 self.counts["stale"] += 1
@@ -343,7 +361,7 @@ class Scheduler:
                 continue
             self.dealer.ended(engine, task.function, 1, None)
             self.counts["stolen"] += 1
-            self.place(task, front=True)
+            self._put_back(task, self.book.rare.get(number))
         self.dealer.refresh(engine)
 
     def functions_missing(self, engine: EngineRecord, digests: list[bytes]) -> None:
@@ -353,10 +371,13 @@ class Scheduler:
             engine.functions.discard(digest)
             if self.dealer.bodies.supply(engine, digest, self.outbox):
                 continue
-            held = [*engine.balanced.values(), *engine.direct.values()]
-            waiting = [task for task in held if task.function == digest]
+            waiting = self._waiting_for(engine, digest)
             owners = {task.id >> CLIENT_SHIFT for task in waiting}
             askable = [number for number in sorted(owners) if self._is_connected(number)]
+            if askable:
+                self.dealer.bodies.want(engine, digest)
+            else:
+                self.dealer.bodies.unwant(engine, digest)
             for number in askable:
                 self.outbox.send(To.CLIENT, number, Missing([digest]))
             for task in [] if askable else waiting:
@@ -367,6 +388,10 @@ class Scheduler:
     def wake_at(self, when: float, task: int) -> None:
         """See to a waiting task again at that time."""
         heapq.heappush(self._deadlines, (when, task))
+        waiting = self.book.waiting
+        if len(self._deadlines) > 2 * len(waiting) + POINTLESS:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in waiting]
+            heapq.heapify(self._deadlines)
 
     def tick(self, now: float) -> None:
         """Time has passed: dependency timeouts fall due, idle engines steal."""
@@ -377,7 +402,8 @@ class Scheduler:
             if task is not None and task.options is not None:
                 self.fail(task, faults.timed_out(self.book.rare.get(number), task.options.timeout or 0.0))
         for engine, count in self.dealer.stuck(now):
-            engine.asked_back = True
+            engine.asked_back = engine.stuck = True
+            self.dealer.refresh(engine)
             self.outbox.send(To.ENGINE, engine.info.id, Return(count))
 
     def next_deadline(self) -> float | None:
@@ -387,6 +413,10 @@ class Scheduler:
             return steal
         first = self._deadlines[0][0]
         return first if steal is None else min(first, steal)
+
+    def has_actions(self) -> bool:
+        """Whether ``take_actions`` would give anything."""
+        return bool(len(self.outbox) or self.dealer.has_work())
 
     def take_actions(self, now: float) -> list[Action]:
         """Deal what can be dealt, and hand over everything to be performed."""
@@ -415,16 +445,22 @@ class Scheduler:
         """The one final result of a task that the scheduler itself ends. ``queued``: it stands in a lane."""
         if queued:
             self.dealer.drop(task.id)
+        self._finish(task, result, [], -1)
+
+    def _finish(self, task: Task, result: Result, frames: list[object], engine: int) -> None:
+        """A result goes to the task's client, and the ending to those that wait for it."""
         self.book.remove(task.id)
-        self.admission.ledger.write(task.id, -1, ok=False)
+        ending = Ending(ok=not result.status, engine=engine)
         self.counts["ended"] += 1
-        self.counts["failed"] += 1
-        client = task.id >> CLIENT_SHIFT
-        if self._is_connected(client):
-            batch, _ = self.outbox.results(client, -1)
+        self.counts["failed"] += not ending.ok
+        client = self.clients.get(task.id >> CLIENT_SHIFT)
+        if client is not None:
+            client.ledger.note(task.id, ending, client.highest)
+            batch, out = self.outbox.results(client.number, engine)
             batch.append(result)
+            out += frames
         if self.admission:
-            self.admission.wake(task.id)
+            self.admission.wake(task.id, ending)
 
     # --- helpers ------------------------------------------------------------------------------------------------
 
@@ -447,21 +483,31 @@ class Scheduler:
         rare = self.book.rare_of(task.id)
         if rare.stopping or not (unmet or rare.retries_left > 0):
             return False
-        rare.excluded.add(engine)
         if fault is not None and unmet:
-            allowed = rare.targets if rare.place is None else rare.place & (rare.targets or rare.place)
-            candidates = self.engines.keys() if allowed is None else allowed & self.engines.keys()
-            if candidates <= rare.excluded:
+            rare.unsuited |= {engine}
+            if not self.dealer.suited(rare):
                 result.status = Status.UNRUNNABLE
                 result.fault = faults.impossible(rare, f"No engine meets its requirement: {fault.evalue}")
                 return False
         else:
+            rare.excluded.add(engine)
             rare.retries_left -= 1
             self.counts["retried"] += 1
         what = f"{fault.ename}: {fault.evalue}" if fault is not None else "failed"
-        rare.attempts.append(f"engine {engine} ({what[:200]})")
+        rare.note_attempt(f"engine {engine} ({what[:200]})")
         self.place(task, front=True)
         return True
+
+    def _put_back(self, task: Task, rare: Rare | None) -> None:
+        """An engine had a task and did not begin it: it stands in front again, unless its client has taken it back."""
+        if rare is not None and rare.stopping:
+            self.end(task, faults.aborted(task.id, "The task was aborted before it began."))
+        else:
+            self.place(task, front=True)
+
+    def _waiting_for(self, engine: EngineRecord, digest: bytes) -> list[Task]:
+        """Tasks an engine holds that call a function."""
+        return [task for held in (engine.direct, engine.balanced) for task in held.values() if task.function == digest]
 
     def _withdraw(self, engine: EngineRecord, task: Task, fault: Fault) -> None:
         """End a task that an engine holds but cannot run."""

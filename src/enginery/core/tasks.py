@@ -16,6 +16,10 @@ the one container that holds it::
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
+
+#: Attempts of one task that are remembered.
+MOST_ATTEMPTS: Final = 20
 
 
 class State(IntEnum):
@@ -29,15 +33,32 @@ class State(IntEnum):
 class Rare:
     """What only some tasks have: options that restrict them, and what happened to them before."""
 
-    __slots__ = ("attempts", "deaths", "excluded", "lane", "place", "retries_left", "stopping", "targets", "unmet")
+    __slots__ = (
+        "attempts",
+        "deaths",
+        "excluded",
+        "lane",
+        "place",
+        "retries_left",
+        "stopping",
+        "targets",
+        "unmet",
+        "unsuited",
+    )
 
     def __init__(self) -> None:
         self.targets: frozenset[int] | None = None  #: engines allowed by the user
         self.place: frozenset[int] | None = None  #: engines allowed by ``follow``
         self.excluded: set[int] = set()  #: engines that failed it, avoided while others are left
+        self.unsuited: frozenset[int] = frozenset()  #: engines that do not meet its requirement, never tried again
         self.lane: frozenset[int] | None = None  #: the lane it stands in while READY
         self.retries_left = 0
         self.deaths = 0  #: engines that died while they ran it
-        self.attempts: list[str] = []  #: what happened before, in words
+        self.attempts: list[str] = []  #: what happened before, in words, the latest ``MOST_ATTEMPTS``
         self.unmet = 0  #: dependencies still open
-        self.stopping = False  #: an interrupt was asked for
+        self.stopping = False  #: its client has taken it back
+
+    def note_attempt(self, what: str) -> None:
+        """It did not end well where it was."""
+        self.attempts.append(what)
+        del self.attempts[:-MOST_ATTEMPTS]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import zmq
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from enginery.net.sockets import Socket
 
@@ -30,8 +30,8 @@ class Channel(Protocol):
     def write(self) -> None:
         """Go on sending."""
 
-    def receive(self) -> Iterator[tuple[object, list[memoryview]]]:
-        """All messages that are here, as buffers; a header is good until the next one is asked for.
+    def receive(self) -> Iterable[tuple[object, list[memoryview]]]:
+        """Messages that are here, as buffers; headers are good until the next call.
 
         Raises ChannelClosed.
         """

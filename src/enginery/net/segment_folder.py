@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 import sys
 from pathlib import Path
 from typing import Final
@@ -65,7 +66,13 @@ def make_segment_folder() -> SegmentFolder | None:
 def sweep_segment_folders() -> list[Path]:
     """Remove the folders of controllers that were killed. Returns them."""
     base = segments_base()
-    if base is None or not base.is_dir() or base.stat().st_uid != os.getuid():
+    if base is None:
+        return []
+    try:
+        status = base.lstat()  # not what a link leads to that somebody else has put there
+    except FileNotFoundError:
+        return []
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         return []
     return [path for path in base.iterdir() if path.is_dir() and _sweep(path)]
 

@@ -17,8 +17,9 @@ The same seed gives the same history.
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
+from enginery.controller.ports import Peer, Port
 from enginery.controller.server import Server
 from enginery.core.scheduler import Scheduler
 from enginery.testing.clients import SimulatedClient
@@ -32,7 +33,6 @@ from enginery.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from enginery.controller.ports import Peer, Port
     from enginery.testing.clock import Appointment
 
 #: Seconds of the simulation's time after which ``run_until`` gives up.
@@ -40,38 +40,34 @@ PATIENCE: Final = 600.0
 FIRST_PID: Final = 1000
 
 
-class MemoryPeer:
-    """One connection as the controller sees it; what ``controller.ports.Peer`` is for sockets."""
+class MemoryPeer(Peer):
+    """One connection in memory as the controller sees it."""
 
-    __slots__ = ("connection", "number", "role")
-    #: No memory is shared with it.
-    is_local = False
-    stream = None
+    __slots__ = ("connection",)
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, port: Port, connection: Connection) -> None:
+        super().__init__(port)
         self.connection = connection
-        self.role = ""
-        self.number = -1
-
-    def __repr__(self) -> str:
-        return f"<MemoryPeer {self.role or 'unknown'} {self.number}>"
 
 
-class MemoryPort:
-    """Connections in memory; what ``controller.ports.Port`` is for sockets."""
+class MemoryPort(Port):
+    """A port that sends into memory."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        super().__init__(name, [], None, None)
 
-    def send(self, peer: MemoryPeer, header: bytes, frames: list[object]) -> bool:
+    def send(self, peer: Peer, header: bytes, frames: list[object]) -> bool:
         """Send a message. False if the peer has closed its connection."""
-        if not (peer.connection.up.is_open and peer.connection.down.is_open):
+        assert isinstance(peer, MemoryPeer)
+        connection = peer.connection
+        if not (connection.up.is_open and connection.down.is_open):
             return False
-        peer.connection.down.send(header, frames)
+        connection.down.send(header, frames)
         return True
 
-    def forget(self, peer: MemoryPeer) -> int:
+    def forget(self, peer: Peer) -> int:
         """A peer is gone; its connection is closed."""
+        assert isinstance(peer, MemoryPeer)
         peer.connection.down.close()
         return -1
 
@@ -102,8 +98,8 @@ class Simulation:
         self._ports = {"clients": MemoryPort("clients"), "engines": MemoryPort("engines")}
         self._server = Server(
             self.scheduler,
-            clients=cast("Port", self._ports["clients"]),  # it has the part of one that the server uses
-            engines=cast("Port", self._ports["engines"]),
+            clients=self._ports["clients"],
+            engines=self._ports["engines"],
             welcome=m.Welcome(-1, "", 1, period, 1 << 20),
             silence=silence,
             clock=self.clock,
@@ -146,7 +142,7 @@ class Simulation:
             sees_repetitions=repeats,
         )
         bottom = End(hear, lost, sees_repetitions=repeats)
-        peer = MemoryPeer(Connection(self.clock, self.faults, top=top, bottom=bottom))
+        peer = MemoryPeer(self._ports[port], Connection(self.clock, self.faults, top=top, bottom=bottom))
         return peer.connection
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -177,13 +173,12 @@ class Simulation:
         self.messages += 1
         if peer.role == "client":
             self._note_accepted(m.decode_from_client(header))
-        memory = self._ports[port]
-        self._server.hear(cast("Port", memory), cast("Peer", peer), header, frames, self.clock.now)
+        self._server.hear(self._ports[port], peer, header, frames, self.clock.now)
         self._act()
 
     def _hung_up(self, port: str, peer: MemoryPeer) -> None:
         if peer.connection.down.is_open:
-            self._server.hung_up(cast("Port", self._ports[port]), cast("Peer", peer))
+            self._server.hung_up(self._ports[port], peer)
             self._act()
 
     def _act(self) -> None:
