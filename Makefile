@@ -1,10 +1,10 @@
-# One verb each: demo, test, lint, bench. Needs Python >= 3.11 and make; all else is installed into .venv.
+# One verb each: demo, test, lint, docs, bench. Needs Python >= 3.11 and make; all else is installed into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 # The main job: a census of all Python sources of this interpreter on four engines, then serially, then compared.
 demo: $(VENV)/.ready
@@ -19,12 +19,16 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+# Writes the reference pages anew, then all pages as a site into build/docs.
+docs: $(VENV)/.ready-dev
+	$(BIN)/python docs/tools
+
 # The short form; `.venv/bin/python bench/run.py --full` measures everything.
 bench: $(VENV)/.ready
 	$(BIN)/python bench/run.py
 
 clean:
-	rm -rf $(VENV) bench/.envs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) bench/.envs build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # A new venv if there is none; the stamps say what was last installed into it.
 $(BIN)/python:
@@ -36,5 +40,5 @@ $(VENV)/.ready: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.ready-dev: pyproject.toml | $(BIN)/python
-	$(PIP) --editable '.[test,lint]'
+	$(PIP) --editable '.[test,lint,docs]'
 	@touch $@ $(VENV)/.ready

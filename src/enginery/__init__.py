@@ -53,8 +53,10 @@ if TYPE_CHECKING:
         unwrap_exception,
         wrap_exception,
     )
+    from enginery.wire.interactive import interactive
     from enginery.wire.library import use_cloudpickle, use_dill, use_pickle
     from enginery.wire.reference import Reference
+    from enginery.wire.requirements import depend, dependent, require
     from enginery.wire.serialize import PrePickled
 
 __all__ = [
@@ -100,8 +102,12 @@ __all__ = [
     "ViewExecutor",
     "__version__",
     "collect_exceptions",
+    "depend",
+    "dependent",
+    "interactive",
     "parallel",
     "remote",
+    "require",
     "unwrap_exception",
     "use_cloudpickle",
     "use_dill",
@@ -126,8 +132,10 @@ _HOMES = {
     "enginery.client.result": ("AsyncResult",),
     "enginery.cluster.cluster": ("Cluster",),
     "enginery.cluster.manager": ("ClusterManager",),
+    "enginery.wire.interactive": ("interactive",),
     "enginery.wire.library": ("use_cloudpickle", "use_dill", "use_pickle"),
     "enginery.wire.reference": ("Reference",),
+    "enginery.wire.requirements": ("depend", "dependent", "require"),
     "enginery.wire.serialize": ("PrePickled",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -72,8 +72,8 @@ def test_only_peers_on_this_host_are_told_the_folder(sharing, folder):
     class Local(Peer):
         is_local = True
 
-    assert sharing.folder_for(Peer(b"somebody")) == ""
-    assert sharing.folder_for(Local()) == str(folder)
+    assert sharing.folder_for(Peer(None, b"somebody")) == ""
+    assert sharing.folder_for(Local(None)) == str(folder)
 
 
 def test_tasks_for_another_host_carry_frames(sharing, put):

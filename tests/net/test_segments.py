@@ -59,6 +59,10 @@ def files(folder):
     return sorted(path.name for path in Path(folder).iterdir())
 
 
+def descriptors():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 # --- writing and reading --------------------------------------------------------------------------------------------
 
 
@@ -261,9 +265,9 @@ def test_past_so_many_mappings_data_are_copied(pool, folder, monkeypatch):
     copied[:10] = bytes(10)
     assert mapped == some(MEGA)
     assert copied[10:] == mapped[10:]
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     del copied
-    assert len(os.listdir("/proc/self/fd")) == descriptors, "a copy takes no descriptor"
+    assert descriptors() == before, "a copy takes no descriptor"
 
 
 def test_where_there_is_no_shared_memory_nothing_is_put():
@@ -316,11 +320,11 @@ def test_idle_segments_are_given_back(pool, folder, clock):
 def test_closing_leaves_what_is_in_flight(pool, folder):
     lent, free = pool.put(some(MEGA)), pool.put(some(MEGA))
     pool.release([free])
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     pool.close()
     assert files(folder) == [lent]
     assert read_segment(folder, lent, MEGA) == some(MEGA)
-    assert len(os.listdir("/proc/self/fd")) == descriptors - 4, "two for each"
+    assert descriptors() == before - 4, "two for each"
 
 
 def test_an_interrupted_copy_leaves_nothing(pool, folder):

@@ -44,7 +44,7 @@ class Loop:
             if port.listener is not None:
                 self._watch(port.listener.fileno(), _Accept(self, port))
             if port.router is not None:
-                self._watch(port.router.FD, _nothing)
+                self._watch(port.router.fileno(), _nothing)
         if doorkeeper is not None:
             self._watch(doorkeeper.socket.FD, _nothing)
         server.on_forget = self._forget

@@ -12,21 +12,17 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-import zmq
-
 from enginery.net.channel import ChannelClosed
 from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from enginery.net.sockets import Socket
+    from enginery.net.routed import Router
 
     #: Sees to one message of a peer: the peer, the message, its frames, and the time.
     Handler = Callable[["Peer", Any, list[object], float], None]
 
-#: Messages taken from one zmq socket in one turn, so that no peer keeps the loop from the others.
-TURN: Final = 200
 #: Connections taken from the queue of one listener in one turn.
 ACCEPTS: Final = 64
 
@@ -57,7 +53,7 @@ class Peer:
 class Port:
     """The connections of one kind of peer."""
 
-    def __init__(self, name: str, urls: list[str], listener: sockets.socket | None, router: Socket | None) -> None:
+    def __init__(self, name: str, urls: list[str], listener: sockets.socket | None, router: Router | None) -> None:
         self.name = name
         self.urls = urls
         self.listener = listener
@@ -65,7 +61,6 @@ class Port:
         self.streams: dict[int, Peer] = {}  #: by descriptor
         self.stuck: set[int] = set()  #: descriptors of peers that do not take what is sent as fast as it comes
         self._routed: dict[bytes, Peer] = {}
-        self._readable = [(router, zmq.POLLIN)] if router is not None else []
 
     # --- Unix sockets -------------------------------------------------------------------------------------------
 
@@ -86,24 +81,10 @@ class Port:
 
     # --- zmq ----------------------------------------------------------------------------------------------------
 
-    def has_routed(self) -> bool:
-        """Whether something waits on the zmq socket."""
-        return bool(self._readable and zmq.zmq_poll(self._readable, 0))
-
     def receive_routed(self) -> Iterator[tuple[Peer, object, list[object]]]:
         """What waits on the zmq socket, up to one turn's worth."""
-        router = self.router
-        for _ in range(TURN):
-            if router is None or not self.has_routed():
-                return
-            identity = router.recv()
-            header = router.recv(copy=False)  # a ROUTER always gives a part after the identity
-            frames: list[object] = []
-            more = header.more
-            while more:
-                frame = router.recv(copy=False)
-                frames.append(frame)
-                more = frame.more
+        assert self.router is not None
+        for identity, header, frames in self.router.receive():
             peer = self._routed.get(identity)
             if peer is None:
                 peer = self._routed[identity] = Peer(self, identity)
@@ -122,20 +103,7 @@ class Port:
             if stream.wants_write:
                 self.stuck.add(stream.fileno())
             return True
-        router = self.router
-        if router is None:
-            return False
-        try:
-            router.send(peer.identity, zmq.SNDMORE | zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
-                return False
-            raise
-        last = len(frames) - 1
-        router.send(header, zmq.SNDMORE if frames else 0)
-        for at, frame in enumerate(frames):
-            router.send(frame, 0 if at == last else zmq.SNDMORE, copy=False)  # type: ignore[call-overload]  # as received
-        return True
+        return self.router is not None and self.router.send(peer.identity, header, frames)
 
     def write(self, peer: Peer) -> bool:
         """Go on sending to a stuck peer. False if it is gone."""
@@ -167,7 +135,7 @@ class Port:
         if self.listener is not None:
             self.listener.close()
         if self.router is not None:
-            self.router.close(int(linger * 1000))
+            self.router.close(linger)
 
 
 def _is_own(socket: sockets.socket) -> bool:

@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from enginery.controller.loop import Loop
@@ -18,33 +18,21 @@ from enginery.controller.server import Server
 from enginery.core.scheduler import Scheduler
 from enginery.errors import ConnectionFileError
 from enginery.net import addresses
-from enginery.net.connection_file import ConnectionInfo, load, write_private
-from enginery.net.curve import Doorkeeper, KeyPair, has_curve
+from enginery.net.connection_file import ConnectionInfo, load
 from enginery.net.segment_folder import SegmentFolder, make_segment_folder, sweep_segment_folders
-from enginery.net.sockets import context, listen, listen_for_zap, listen_on_path
+from enginery.net.sockets import listen_on_path
 from enginery.wire.messages import Welcome
 
 if TYPE_CHECKING:
     from enginery.controller.options import ControllerOptions
+    from enginery.controller.remote import Remote
 
 log = logging.getLogger("enginery.controller")
 
 #: Seconds in which good-byes may still leave at the end.
 FAREWELL: Final = 0.2
 DOMAINS: Final = {"client": "clients", "engine": "engines"}
-
-
-class Keys:
-    """The key pairs of one controller: its own, and one for each kind of peer."""
-
-    def __init__(self, stored: dict[str, dict[str, str]] | None = None) -> None:
-        stored = stored or {}
-        names = ("server", "client", "engine")
-        self.pairs = {name: KeyPair(**stored[name]) if name in stored else KeyPair.make() for name in names}
-
-    def dumps(self) -> str:
-        """Text of the controller's own key file."""
-        return json.dumps({name: {"public": p.public, "secret": p.secret} for name, p in self.pairs.items()})
+HAS_UNIX: Final = hasattr(socket, "AF_UNIX")
 
 
 class Controller:
@@ -52,8 +40,9 @@ class Controller:
 
     def __init__(self, options: ControllerOptions) -> None:
         self._options = options
-        self._doorkeeper: Doorkeeper | None = None
-        self._keys = self._load_keys() if options.listen_tcp and options.secure and options.curve else None
+        self._remote: Remote | None = None
+        if options.listen_tcp or not HAS_UNIX:
+            self._remote = _make_remote(options)
         self._folder = addresses.runtime_folder(f"{options.profile_dir}:{options.cluster_id}:{self._nonce()}")
         self._segments: SegmentFolder | None = None
         self._ports: dict[str, Port] = {}
@@ -62,9 +51,6 @@ class Controller:
 
     def start(self) -> None:
         """Listen on both ports and tell where. Raises OSError if that is not possible."""
-        if self._keys is not None:
-            allowed = {DOMAINS[kind]: {self._keys.pairs[kind].public} for kind in DOMAINS}
-            self._doorkeeper = Doorkeeper(listen_for_zap(), allowed)
         epoch = 1
         infos = {}
         for kind in DOMAINS:
@@ -75,8 +61,8 @@ class Controller:
             infos[kind] = self._describe(kind, epoch)
             path = infos[kind].save(self._options.connection_path(kind))
             log.info("writing connection info to %s", path)
-        if self._keys is not None and self._options.reuse:
-            write_private(self._key_path, self._keys.dumps())
+        if self._remote is not None:
+            self._remote.save_keys()
         self._epoch = epoch
         sweep_segment_folders()
         self._segments = make_segment_folder()
@@ -86,26 +72,21 @@ class Controller:
                 ready.write(line)
 
     def _listen(self, kind: str, before: ConnectionInfo | None) -> Port:
-        options = self._options
         urls: list[str] = []
         listener, router = None, None
-        if hasattr(socket, "AF_UNIX"):
+        if HAS_UNIX:
             path = self._folder / DOMAINS[kind]
             listener = listen_on_path(path)
             urls.append(f"ipc://{path}")
-        if options.listen_tcp or not urls:
-            port = options.client_port if kind == "client" else options.engine_port
-            if before is not None and not port:
-                port = next((addresses.split_tcp(url)[1] for url in before.urls if url.startswith("tcp://")), 0)
-            keys = self._keys.pairs["server"] if self._keys is not None else None
-            router, url = listen(f"tcp://{options.ip}:{port or '*'}", domain=DOMAINS[kind], keys=keys)
-            urls.append(url)
+        if self._remote is not None:
+            router = self._remote.listen(kind, before)
+            urls.append(router.url)
         return Port(DOMAINS[kind], urls, listener, router)
 
     def _describe(self, kind: str, epoch: int) -> ConnectionInfo:
-        options, keys = self._options, self._keys
+        options = self._options
         urls = tuple(self._ports[kind].urls)
-        return ConnectionInfo(
+        info = ConnectionInfo(
             kind="client" if kind == "client" else "engine",
             url=urls[-1],
             urls=urls,
@@ -114,33 +95,14 @@ class Controller:
             cluster_id=options.cluster_id,
             epoch=epoch,
             pid=os.getpid(),
-            server_key=keys.pairs["server"].public if keys else "",
-            public_key=keys.pairs[kind].public if keys else "",
-            secret_key=keys.pairs[kind].secret if keys else "",
         )
+        return replace(info, **self._remote.keys_for(kind)) if self._remote is not None else info
 
     def _previous(self, kind: str) -> ConnectionInfo | None:
         path = self._options.connection_path(kind)
         if not self._options.reuse or not path.exists():
             return None
         return load(path)
-
-    @property
-    def _key_path(self) -> Path:
-        infix = f"-{self._options.cluster_id}" if self._options.cluster_id else ""
-        return self._options.security_dir / f"ipcontroller{infix}-keys.json"
-
-    def _load_keys(self) -> Keys | None:
-        if not has_curve():
-            log.warning("this libzmq has no CURVE: tcp connections are not encrypted")
-            return None
-        if self._options.reuse and self._key_path.exists():
-            try:
-                return Keys(json.loads(self._key_path.read_text()))
-            except (ValueError, TypeError) as error:
-                msg = f"key file {str(self._key_path)!r} is damaged ({error}). Remove it to get new keys."
-                raise ConnectionFileError(msg) from error
-        return Keys()
 
     def _nonce(self) -> str:
         # A controller that reuses its files has to listen where they say; any other must not meet an older one.
@@ -157,7 +119,7 @@ class Controller:
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
         server = Server(scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence)
-        loop = Loop(server, [clients, engines], self._doorkeeper)
+        loop = Loop(server, [clients, engines], self._remote.doorkeeper if self._remote is not None else None)
         if options.owner_pid is not None:
             loop.watch_owner(options.owner_pid)
         _tune_collector()
@@ -171,16 +133,20 @@ class Controller:
         """Close sockets and remove files, unless they are to be reused."""
         for port in self._ports.values():
             port.close(FAREWELL)
-        if self._doorkeeper is not None:
-            self._doorkeeper.close()
-        if self._options.listen_tcp:
-            context().term()
+        if self._remote is not None:
+            self._remote.close()
         if self._segments is not None:
             self._segments.remove()
         addresses.remove_runtime_folder(self._folder)
         if not self._options.reuse:
             for kind in self._ports:
                 self._options.connection_path(kind).unlink(missing_ok=True)
+
+
+def _make_remote(options: ControllerOptions) -> Remote:
+    from enginery.controller.remote import Remote  # libzmq: only who listens beyond this host pays for it
+
+    return Remote(options)
 
 
 def _tune_collector() -> None:

@@ -99,8 +99,7 @@ class Dealer:
                 stacked[number] = engine
             else:
                 stacked.pop(number, None)
-                engine.asked_back = engine.stuck = False
-            if not load or self.has_room(engine):
+            if self.has_room(engine):
                 self._open.open(engine)
                 for key in engine.lanes:
                     self._dirty[key] = None
@@ -109,9 +108,9 @@ class Dealer:
 
     def has_room(self, engine: EngineRecord) -> bool:
         """Whether the engine may be given another balanced task."""
-        load = len(engine.balanced)
         if engine.stuck:  # or what it handed back would be given to it again
-            return not load
+            return not engine.load
+        load = len(engine.balanced)
         if self.hwm is None:
             return not load or (load < PREFETCH_TASKS and self._work(engine) < PREFETCH)
         return not self.hwm or load < self.hwm

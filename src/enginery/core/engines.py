@@ -40,7 +40,7 @@ class EngineRecord:
         self.lanes: dict[frozenset[int], None] = {}  #: restricted lanes it could serve now
         self.progressed = now  #: when a balanced task last ended, or the first was given
         self.completed = 0  #: results received from it
-        self.asked_back = False  #: a Return is under way
+        self.asked_back = False  #: a Return is under way, or was in vain
         self.stuck = False  #: it was asked to hand back tasks, and no task of its has ended since
         self.nanny = -1  #: number of the nanny that watches it
 

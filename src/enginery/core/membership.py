@@ -1,7 +1,8 @@
 """The engine's mind: its place in the cluster, the tasks it holds, what it wants to say. No I/O.
 
 Two threads use it, the one that runs user code and the one that reads the line. What they share are deques, whose
-ends are taken and given atomically; everything else belongs to whoever holds the line's lock.
+ends are taken and given atomically. What was set aside belongs to the first of the two, everything else to whoever
+holds the line's lock.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Results put into one message at most.
 MESSAGE_RESULTS: Final = 2000
+#: Tasks taken back that were not found here and are remembered for a while: they may be between two places.
+KEPT_ABORTS: Final = 1000
 
 
 class Held(NamedTuple):
@@ -42,7 +45,10 @@ class Membership:
         self.interrupt = False  #: the running task is to be interrupted; taken by the link
         #: told of shared segments of results that have been taken
         self.released: Callable[[list[str]], None] = lambda _names: None
-        self._parked: dict[bytes, list[Held]] = {}
+        self._parked: dict[bytes, list[Held]] = {}  #: balanced tasks set aside until their function comes
+        self._stalled: Held | None = None  #: a direct task that waits for its function; those behind it wait, too
+        self._changed: deque[bytes] = deque()  #: functions of which a task set aside has to be looked at again
+        self._not_found: deque[int] = deque()
         self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque([hello])
         self._frames: dict[int, list[memoryview]] = {}
         self._message: tuple[bytes, list[object]] | None = None
@@ -51,30 +57,68 @@ class Membership:
 
     def has_work(self) -> bool:
         """Whether there is a task to run, or a reason to leave."""
-        return bool(self.direct or self.balanced or self.leaving is not None)
+        return bool(
+            self.balanced
+            or (self.direct and self._stalled is None)
+            or self.leaving is not None
+            or (self._changed and (self._parked or self._stalled is not None))
+        )
 
     def take(self) -> Held | None:
         """The next task to run: direct ones first. Skips those that were taken back."""
-        for queue in (self.direct, self.balanced):
+        # Hot: once per task. Bench: no-op tasks.
+        if self._changed:
+            self._look_again()
+        for queue in (self.direct, self.balanced) if self._stalled is None else (self.balanced,):
             while queue:
                 try:
                     held = queue.popleft()
                 except IndexError:  # handed back by the other thread meanwhile
                     break
+                # In this order: whoever takes it back at this moment finds it here or is found here.
+                self.running = held.task.id
                 if self.aborted and held.task.id in self.aborted:
+                    self.running = -1
                     self._give_up(held.task.id)
                     continue
                 return held
         return None
 
     def park(self, held: Held) -> None:
-        """The function of a task is missing: keep the task aside until it comes."""
+        """The function of a task is missing: set the task aside until it comes."""
+        self.running = -1
         digest = held.task.function
-        self._parked.setdefault(digest, []).append(held)
-        self.say(m.Missing([digest]))
+        is_asked_for = digest in self._parked
+        if held.direct:
+            self._stalled = held
+        else:
+            self._parked.setdefault(digest, []).append(held)
+        if not is_asked_for:
+            self.say(m.Missing([digest]))
+
+    def _look_again(self) -> None:
+        """Something has changed for tasks that were set aside: they go to the front of their queue, or are given up."""
+        while self._changed:
+            digest = self._changed.popleft()
+            waiting: list[Held] = []
+            for held in reversed(self._parked.pop(digest, [])):
+                if held.task.id in self.aborted:
+                    self._give_up(held.task.id)
+                elif digest in self.bodies:
+                    self.balanced.appendleft(held)
+                else:
+                    waiting.append(held)
+            if waiting:
+                self._parked[digest] = waiting[::-1]
+            stalled = self._stalled
+            if stalled is not None and (stalled.task.function in self.bodies or stalled.task.id in self.aborted):
+                self._stalled = None
+                self.direct.appendleft(stalled)  # if it was taken back, ``take`` sees to it
 
     def finished(self, result: m.Result, buffers: list[memoryview]) -> None:
         """A task has ended."""
+        if self.aborted:
+            self.aborted.discard(result.id)
         if buffers:
             self._frames[result.id] = buffers
         self._outgoing.append(result)
@@ -132,33 +176,44 @@ class Membership:
 
     def _supplied(self, bodies: dict[bytes, bytes]) -> None:
         self.bodies.update(bodies)
-        for digest in bodies:
-            for held in reversed(self._parked.pop(digest, [])):
-                (self.direct if held.direct else self.balanced).appendleft(held)
+        if self._parked or self._stalled is not None:
+            self._changed.extend(bodies)
 
     def _hand_back(self, count: int) -> None:
         ids: list[int] = []
         while len(ids) < count:
             try:
-                ids.append(self.balanced.pop().task.id)
+                number = self.balanced.pop().task.id
             except IndexError:  # the other thread has begun the last of them
                 break
+            if number in self.aborted:
+                self._give_up(number)
+            else:
+                ids.append(number)
         ids.reverse()
         self.say(m.Returned(ids))
 
     def _abort(self, ids: Sequence[int], *, interrupt: bool) -> None:
-        held = {one.task.id for queue in (self.direct, self.balanced) for one in tuple(queue)}
+        self.aborted.update(ids)  # first, see ``take``
+        queued = {one.task.id for queue in (self.direct, self.balanced) for one in tuple(queue)}
+        aside = {one.task.id: digest for digest, parked in tuple(self._parked.items()) for one in tuple(parked)}
+        stalled = self._stalled
+        if stalled is not None:
+            aside[stalled.task.id] = stalled.task.function
         for task in ids:
-            if task in held:
-                self.aborted.add(task)
-            elif task == self.running and interrupt:
-                self.aborted.add(task)
-                self.interrupt = True
-        for digest, parked in list(self._parked.items()):
-            for one in parked:
-                if one.task.id in ids:
-                    self._give_up(one.task.id)
-            self._parked[digest] = [one for one in parked if one.task.id not in ids]
+            if task in queued:
+                continue
+            if task in aside:
+                self._changed.append(aside[task])
+            elif task == self.running:
+                if interrupt:
+                    self.interrupt = True
+                else:
+                    self.aborted.discard(task)
+            else:  # ended, handed back, or just being moved
+                self._not_found.append(task)
+        while len(self._not_found) > KEPT_ABORTS:
+            self.aborted.discard(self._not_found.popleft())
 
     # --- sending ------------------------------------------------------------------------------------------------
 

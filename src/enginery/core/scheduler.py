@@ -259,7 +259,7 @@ class Scheduler:
         engine.progressed = now
         if not results:
             return
-        engine.stuck = False
+        engine.stuck = engine.asked_back = False
         engine.completed += len(results)
         take = engine.balanced.pop
         ids = [result.id for result in results]
@@ -352,7 +352,7 @@ class Scheduler:
     def tasks_returned(self, engine: EngineRecord, ids: list[int], now: float) -> None:
         """An engine hands back balanced tasks it has not begun, in answer to ``Return``."""
         self.settle()
-        engine.asked_back = False
+        engine.asked_back = not ids  # there is nothing to be had until a task of its ends
         engine.progressed = now
         for number in reversed(ids):
             task = engine.balanced.pop(number, None)

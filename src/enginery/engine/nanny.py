@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.engine.channel import Leave, Started
 from enginery.net.channel import ChannelClosed
-from enginery.net.sockets import context, dial_patiently
+from enginery.net.sockets import dial_patiently
 from enginery.wire.messages import (
     UNDECODABLE,
     VERSION,
@@ -213,4 +213,3 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         return Nanny(channel, keeper, engines=engines, max_misses=options.max_misses).run()
     finally:
         channel.close(LINGER)
-        context().term()  # over tcp: wait for the last words to leave, no longer than LINGER

@@ -11,17 +11,21 @@ Rules of the room:
 2. While a thread drives, the line's own thread does not look for input.
 3. What a turn heard is told to the speaker under the lock; ``after_turn`` runs outside of it, so user code may call
    back into the line.
-4. Ctrl-C in a driving main thread is taken between turns, where nothing is half done.
+4. Ctrl-C in a main thread that drives or sends is taken between turns, where nothing is half done.
+5. No user code runs in a turn: what it calls might wait for the line, which nobody would drive meanwhile.
+6. A forked child gets a closed line. What it sent on the parent's connection would be garbage to the other side.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # see _defer_ctrl_c
+import os
 import select
 import signal
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
+from weakref import WeakSet
 
 from enginery.net.channel import ChannelClosed
 from enginery.net.wakeup import Wakeup
@@ -59,6 +63,9 @@ class Speaker(Protocol):
     def lost(self, why: str) -> None:
         """The connection is gone; nothing will come or leave any more."""
 
+    def forked(self) -> None:
+        """This process is a forked child: the connection is its parent's. Called without the lock, which is new."""
+
     def tick(self, now: float) -> None:
         """Time has passed."""
 
@@ -66,7 +73,7 @@ class Speaker(Protocol):
         """When ``tick`` is due, in monotonic seconds; infinity for never."""
 
     def after_turn(self) -> None:
-        """A turn is over and the lock is free."""
+        """A turn is over and the lock is free. Must not wait for the line."""
 
 
 class Line:
@@ -99,6 +106,7 @@ class Line:
             self._watch.register(self._fd, _IN)
             self._watch.register(self._wakeup.fileno(), _IN)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        _lines.add(self)
 
     def start(self) -> None:
         """Start the line's own thread."""
@@ -113,9 +121,14 @@ class Line:
 
     def flush(self) -> None:
         """Send what there is to send, now and in this thread; what comes in meanwhile is left to others."""
-        with self.lock:
-            if not self.closed:
-                self._flush()
+        restore = self._defer_ctrl_c() if self._defers_ctrl_c else None
+        try:
+            with self.lock:
+                if not self.closed:
+                    self._flush()
+        finally:
+            if restore is not None:
+                self._end_deferral(restore)
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until ``predicate()`` is true, driving the connection. False if ``timeout`` seconds were over.
@@ -209,10 +222,11 @@ class Line:
         return heard
 
     def _lose(self, why: str) -> None:
-        self.is_lost = True
         if _CAN_DRIVE:
             self._watch.unregister(self._fd)
+        # In this order: who sees that the line is lost, without the lock, shall find the speaker's words.
         self._speaker.lost(why)
+        self.is_lost = True
         self._driver_wakeup.set()
         self._wakeup.set()
 
@@ -242,19 +256,19 @@ class Line:
             while True:
                 if predicate():
                     return True
-                if self._ctrl_c is not None:
+                if self._ctrl_c is not None and restore is not None:
                     self._take_ctrl_c(restore)
                 if self.closed or self.is_lost or (deadline is not None and monotonic() >= deadline):
                     return predicate()
-                if wakeup.is_set:
-                    wakeup.clear()
-                else:
-                    poll(None if deadline is None else max(0.0, (deadline - monotonic()) * 1000 + 0.5))
+                left = None if deadline is None else max(0.0, (deadline - monotonic()) * 1000 + 0.5)
+                for fd, _ in poll(left):
+                    if fd != self._fd:
+                        wakeup.clear()
                 self._turn(driving=True)
         finally:
             self._stand_back(back=False)
             if restore is not None:
-                _signal.signal(signal.SIGINT, restore)
+                self._end_deferral(restore)
 
     def _stand_back(self, *, back: bool) -> None:
         """Have the line's own thread leave input to this one, or look for it again."""
@@ -275,7 +289,7 @@ class Line:
         if threading.get_ident() != _MAIN:
             return None
         handler: Handler | None = _signal.getsignal(2)
-        if not callable(handler):
+        if not callable(handler) or handler == self._note_ctrl_c:
             return None
         self._ctrl_c = None
         _signal.signal(2, self._note_ctrl_c)
@@ -285,24 +299,40 @@ class Line:
         self._ctrl_c = (number, frame)
         self._driver_wakeup.set()
 
-    def _take_ctrl_c(self, handler: Handler | None) -> None:
+    def _end_deferral(self, handler: Handler) -> None:
+        _signal.signal(2, handler)
+        if self._ctrl_c is not None:
+            self._take_ctrl_c(handler)
+
+    def _take_ctrl_c(self, handler: Handler) -> None:
         noted, self._ctrl_c = self._ctrl_c, None
-        if handler is not None and noted is not None:
+        if noted is not None:
             handler(*noted)
 
     # --- the line's own thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self.closed:
+        wakeup = self._wakeup.fileno()
+        try:
+            while not self.closed:
+                with self.lock:
+                    left = min(max(0.0, self._speaker.next_deadline() - monotonic()), LONGEST_WAIT)
+                if _CAN_DRIVE:
+                    ready = [fd for fd, _ in self._watch.poll(left)]
+                else:  # a select that other threads cannot change: this thread alone reads
+                    out = [self._fd] if self._channel.wants_write else []
+                    ready = select.select([self._fd, wakeup], out, [], left)[0]
+                if wakeup in ready:
+                    self._wakeup.clear()
+                self._own_turn()
+        except Exception as error:
+            # Nothing would ever come any more, and nobody would know: rather say so.
             with self.lock:
-                left = min(max(0.0, self._speaker.next_deadline() - monotonic()), LONGEST_WAIT)
-            if _CAN_DRIVE:
-                self._watch.poll(left)
-            else:  # a select that other threads cannot change: this thread alone reads
-                out = [self._fd] if self._channel.wants_write else []
-                select.select([self._fd, self._wakeup.fileno()], out, [], left)
-            self._wakeup.clear()
-            self._own_turn()
+                if not self.closed and not self.is_lost:
+                    self._lose(f"of a fault in this process: {error!r}")
+            self._speaker.after_turn()
+            self.announce()
+            raise
 
     def _own_turn(self) -> None:
         """A turn of the line's own thread: it also goes on with sending, and sees to what is due."""
@@ -312,12 +342,12 @@ class Line:
                 return
             if self._channel.wants_write and not self.is_lost:
                 self._write()
+            heard = self._hear() if not self._driven or not _CAN_DRIVE else 0
             now = monotonic()
             if self._speaker.next_deadline() <= now:
                 self._speaker.tick(now)
                 ticked = True
             self._flush()
-            heard = self._hear() if not self._driven or not _CAN_DRIVE else 0
         if heard or ticked or self.is_lost:
             self._speaker.after_turn()
             self.announce()
@@ -329,3 +359,31 @@ class Line:
             self._lose(str(error))
             return
         self._look_for(out=self._channel.wants_write)
+
+    # --- a forked child -------------------------------------------------------------------------------------------
+
+    def _end_in_child(self) -> None:
+        """In a forked child: let go of the connection, and of locks that other threads of the parent may have held."""
+        self.lock = threading.RLock()
+        self._changed = threading.Condition()
+        self._driver = threading.Lock()
+        self._waiters = 0
+        self.closed = self.is_lost = True
+        self._wakeup.mute()
+        self._driver_wakeup.mute()
+        if _CAN_DRIVE:
+            self._watch.close()  # and never changed here: the parent's is the same one
+        self._channel.abandon()
+        self._speaker.forked()
+
+
+_lines: WeakSet[Line] = WeakSet()
+
+
+def _end_lines_in_child() -> None:
+    for line in list(_lines):
+        line._end_in_child()  # noqa: SLF001 - of this file
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_lines_in_child)

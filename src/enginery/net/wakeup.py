@@ -1,13 +1,23 @@
-"""Wake a thread that waits for file descriptors, from another thread or a signal handler."""
+"""Wake a thread that waits for file descriptors, from another thread or a signal handler.
+
+``is_set`` is true from just before the write until just after the read, so that a second ``set`` costs nothing and no
+``set`` is lost: in ``clear`` the flag falls last, in ``set`` nothing can happen between the flag and the write.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Wakeup:
-    """A descriptor that becomes readable by ``set`` and silent by ``clear``. Both may be called from any thread."""
+    """A descriptor that becomes readable by ``set`` and silent by ``clear``. Closed when nobody refers to it any more.
+
+    ``set`` may be called from any thread and by signal handlers, ``clear`` from one thread at a time.
+    """
 
     __slots__ = ("_reader", "_writer", "is_set")
 
@@ -20,6 +30,12 @@ class Wakeup:
             os.set_blocking(self._writer, False)
         self.is_set = False
 
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # Not by a method: a `set` that comes after the end would write into a descriptor that is somebody else's.
+        close(self._reader)
+        if self._writer != self._reader:
+            close(self._writer)
+
     def fileno(self) -> int:
         """The descriptor to wait for."""
         return self._reader
@@ -27,19 +43,18 @@ class Wakeup:
     def set(self) -> None:
         """Make it readable. Cheap when it already is."""
         if not self.is_set:
+            # No call between these two, where Ctrl-C could come in or another thread get its turn.
             self.is_set = True
-            with contextlib.suppress(BlockingIOError, OSError):  # full, or closed meanwhile: nobody waits
-                os.write(self._writer, b"\1\0\0\0\0\0\0\0")
+            os.write(self._writer, b"\1\0\0\0\0\0\0\0")
 
     def clear(self) -> None:
-        """Make it silent. To be called before looking at what was announced, so that no announcement is missed."""
-        if self.is_set:
-            self.is_set = False
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._reader, 8)
+        """Make it silent. To be called when it is readable, and before looking at what was announced."""
+        try:
+            os.read(self._reader, 8)
+        except BlockingIOError:
+            pass  # cleared already
+        self.is_set = False
 
-    def close(self) -> None:
-        """Close the descriptors."""
-        os.close(self._reader)
-        if self._writer != self._reader:
-            os.close(self._writer)
+    def mute(self) -> None:
+        """Let ``set`` have no effect from now on: in a forked child, whose parent shares the descriptor."""
+        self.is_set = True

@@ -17,6 +17,7 @@ from enginery.wire.importable import goes_by_reference, mentions_foreign
 from enginery.wire.library import chosen, dump
 from enginery.wire.rebuild import Rebuilder, load
 from enginery.wire.reference import Reference
+from enginery.wire.requirements import dependent
 from enginery.wire.watch import Watch
 
 #: Length of a digest in bytes.
@@ -174,9 +175,9 @@ def _pack_by_value(function: Any, watch: Watch) -> tuple[bytes, Watch | None]:
         watch.add_class(cls, version_of(cls))
     for here, global_name, value in pickler.left:
         watch.add_left(here, global_name, value)
-    is_constant = isinstance(function, FunctionType | type) and all(
-        watch.add_function(each, names) for each, names in pickler.functions
-    )
+    is_constant = (
+        function.is_constant() if isinstance(function, dependent) else isinstance(function, FunctionType | type)
+    ) and all(watch.add_function(each, names) for each, names in pickler.functions)
     return body, watch if is_constant else None
 
 

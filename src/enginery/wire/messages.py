@@ -269,6 +269,12 @@ class Returned(Struct, tag="returned"):
     ids: list[int]
 
 
+class Begun(Struct, tag="begun"):
+    """The sender begins a task that has a time limit: should it not heed its own alarm, somebody else must act."""
+
+    task: int
+
+
 class Missing(Struct, tag="missing"):
     """Functions the sender has been asked to run or forward but does not have."""
 
@@ -313,6 +319,7 @@ class Welcome(Struct, tag="welcome"):
     window: int = 0  #: bytes a client may have outstanding
     runtime: str = ""  #: folder of shared segments, empty where there is none
     engines: list[EngineInfo] = []
+    scheme: str = ""  #: how balanced tasks find their engines
 
 
 class Refused(Struct, tag="refused"):
@@ -380,13 +387,14 @@ class Deliver(Struct, tag="deliver"):
 
 
 class Restart(Struct, tag="restart"):
-    """To a nanny: stop the engine with this uuid and start it anew."""
+    """To a nanny: stop the engine with this uuid and start it anew. ``reason`` goes into the words about its end."""
 
     uuid: str
+    reason: str = ""
 
 
 FromClient = ClientHello | Functions | Submit | Direct | Abort | Query | Signal | Shutdown | Release | Ping | Pong | Bye
-FromEngine = EngineHello | Done | Said | Returned | Missing | NannyHello | EngineExited | Release | Ping | Pong | Bye
+FromEngine = EngineHello | Done | Said | Returned | Begun | Missing | NannyHello | EngineExited | Release | Ping | Pong | Bye
 ToClient = Welcome | Refused | Results | Outputs | News | Missing | Answer | Release | Ping | Pong | Bye
 ToEngine = (
     Welcome | Refused | Functions | Assign | Return | Abort | Release | Deliver | Restart | Shutdown | Ping | Pong | Bye

@@ -1,0 +1,178 @@
+"""Connections over tcp, encrypted by CURVE: the only place that makes zmq sockets.
+
+Imported by those who dial or listen beyond this host, and by nobody else: libzmq costs 6 MB and some start-up time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import zmq
+
+from enginery.net.curve import ZAP_ENDPOINT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from enginery.net.connection_file import ConnectionInfo
+    from enginery.net.curve import KeyPair
+
+#: How long a closing socket may go on delivering what was sent, in milliseconds.
+LINGER: Final = 1000
+#: First and longest pause between attempts to reconnect, in milliseconds.
+RECONNECT: Final = 50
+RECONNECT_MAX: Final = 2000
+#: Messages taken from one ROUTER in one turn, so that no peer keeps the loop from the others.
+TURN: Final = 200
+
+Context = zmq.Context[zmq.Socket[bytes]]
+Socket = zmq.Socket[bytes]
+
+
+class RoutedChannel:
+    """A DEALER as a channel.
+
+    libzmq's descriptor tells of changes, not of states: after any use, the socket has to be read until it is empty.
+    """
+
+    wants_write = False  # libzmq queues without limit; what may pile up is bounded by the minds above
+
+    def __init__(self, info: ConnectionInfo, url: str) -> None:
+        """Dial ``url``. Connecting goes on in the background."""
+        # A context of its own: waiting for its last words must not wait for other connections of the process.
+        self._context: Context = zmq.Context()
+        socket = self._socket = self._context.socket(zmq.DEALER)
+        _prepare(socket)
+        if info.server_key:
+            socket.curve_serverkey = info.server_key.encode()
+            socket.curve_publickey = info.public_key.encode()
+            socket.curve_secretkey = info.secret_key.encode()
+        socket.connect(url)
+        self._fd = socket.FD
+        self._readable = [(socket, zmq.POLLIN)]
+
+    def fileno(self) -> int:
+        """See ``Channel``."""
+        return self._fd
+
+    def send(self, header: bytes, frames: Sequence[object]) -> None:
+        """See ``Channel``."""
+        _send(self._socket, header, frames)
+
+    def write(self) -> None:
+        """See ``Channel``: nothing ever waits here."""
+
+    def receive(self) -> Iterator[tuple[object, list[memoryview]]]:
+        """See ``Channel``."""
+        # zmq_poll costs 2 µs, reading the option EVENTS 6 and an empty recv 5.
+        while zmq.zmq_poll(self._readable, 0):
+            header, frames = _receive(self._socket)
+            yield header, [frame.buffer for frame in frames]
+
+    def has_unseen(self) -> bool:
+        """See ``Channel``."""
+        return bool(zmq.zmq_poll(self._readable, 0))
+
+    def close(self, linger: float) -> None:
+        """See ``Channel``."""
+        self._socket.close(int(linger * 1000))
+        self._context.term()
+
+
+class Router:
+    """A ROUTER that listens. Belongs to the thread that made it."""
+
+    def __init__(self, context: Context, url: str, *, domain: str, keys: KeyPair | None) -> None:
+        """Listen at ``url``; ``:*`` takes any free port.
+
+        Raises OSError with the endpoint in its text if that is not possible.
+        """
+        socket = context.socket(zmq.ROUTER)
+        _prepare(socket)
+        socket.router_mandatory = True  # a peer that is gone shall be an error, not a hole
+        if keys is not None:
+            socket.curve_server = True
+            socket.curve_secretkey = keys.secret.encode()
+            socket.curve_publickey = keys.public.encode()
+            socket.zap_domain = domain.encode()
+        try:
+            socket.bind(url)
+        except zmq.ZMQError as error:
+            socket.close()
+            msg = f"Cannot listen on {url}: {error.strerror}. Choose another port or address, or stop who uses it."
+            raise OSError(error.errno, msg) from error
+        #: the endpoint it got
+        self.url = bytes(socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        self._socket = socket
+        self._readable = [(socket, zmq.POLLIN)]
+
+    def fileno(self) -> int:
+        """The descriptor that tells of changes; ``receive`` until there is nothing more."""
+        return self._socket.FD
+
+    def receive(self) -> Iterator[tuple[bytes, object, list[object]]]:
+        """What waits, up to one turn's worth: who sent it, the header, the frames."""
+        for _ in range(TURN):
+            if not zmq.zmq_poll(self._readable, 0):
+                return
+            identity = self._socket.recv()
+            header, frames = _receive(self._socket)  # a ROUTER always gives a part after the identity
+            yield identity, header, [*frames]
+
+    def send(self, identity: bytes, header: bytes, frames: Sequence[object]) -> bool:
+        """Send a message. False if the peer is gone."""
+        try:
+            self._socket.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        _send(self._socket, header, frames)
+        return True
+
+    def close(self, linger: float) -> None:
+        """Close; what was sent may still leave for ``linger`` seconds."""
+        self._socket.close(int(linger * 1000))
+
+
+def new_context() -> Context:
+    """A context for sockets that belong together."""
+    return zmq.Context()
+
+
+def listen_for_zap(context: Context) -> Socket:
+    """The socket on which libzmq asks whether a peer may connect."""
+    socket = context.socket(zmq.ROUTER)
+    socket.linger = 0
+    socket.bind(ZAP_ENDPOINT)
+    return socket
+
+
+def _send(socket: Socket, header: bytes, frames: Sequence[object]) -> None:
+    socket.send(header, zmq.SNDMORE if frames else 0)
+    last = len(frames) - 1
+    for at, frame in enumerate(frames):
+        socket.send(frame, 0 if at == last else zmq.SNDMORE, copy=False)  # type: ignore[call-overload]  # buffers all
+
+
+def _receive(socket: Socket) -> tuple[zmq.Frame, list[zmq.Frame]]:
+    """One message. Frames know of their successors for 1 µs; asking the socket costs 5."""
+    header = socket.recv(copy=False)
+    frames: list[zmq.Frame] = []
+    more = header.more
+    while more:
+        frame = socket.recv(copy=False)
+        frames.append(frame)
+        more = frame.more
+    return header, frames
+
+
+def _prepare(socket: Socket) -> None:
+    socket.linger = LINGER
+    # No limit here: a limit of zmq's blocks or drops silently. What may pile up is bounded by the minds above.
+    socket.sndhwm = socket.rcvhwm = 0
+    socket.reconnect_ivl = RECONNECT
+    socket.reconnect_ivl_max = RECONNECT_MAX
+    # A peer whose host vanished without a word is noticed by zmq's own heartbeat, even while Python is busy.
+    socket.heartbeat_ivl = 10_000
+    socket.heartbeat_timeout = 60_000
