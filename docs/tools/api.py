@@ -20,12 +20,14 @@ without notice. This page is made from the docstrings by `make docs`.
 """
 #: Longest signature on one line.
 WIDTH = 100
-#: Every public name, in the order of the page.
+#: The public names in the order of the page.
 GROUPS = {
     "Clusters": ("Cluster", "ClusterManager"),
     "Client and views": ("Client", "DirectView", "BroadcastView", "LoadBalancedView", "ViewExecutor", "Dependency"),
     "Results": ("AsyncResult", "AsyncMapResult", "ExecuteReply", "Metadata"),
-    "Decorators": ("remote", "parallel", "RemoteFunction", "ParallelFunction"),
+    "Decorators": (
+        "remote", "parallel", "RemoteFunction", "ParallelFunction", "require", "depend", "dependent", "interactive"
+    ),
     "What is sent": ("Reference", "PrePickled", "use_cloudpickle", "use_dill", "use_pickle"),
     "Errors": (
         "IPythonError", "ConnectionFileError", "LauncherError", "SerializationError", "KernelError", "ConnectionLost",
@@ -59,17 +61,22 @@ PLUMBING = frozenset(
 
 def render() -> str:
     """The page."""
-    listed = {name for names in GROUPS.values() for name in names} | HANDED_ON.keys()
-    if wrong := listed ^ set(enginery.__all__):
-        raise ValueError(f"docs/tools/api.py and enginery.__all__ differ in {sorted(wrong)}.")
     parts = [INTRODUCTION]
-    for title, names in GROUPS.items():
+    for title, names in groups().items():
         parts.append(f"## {title}")
         if title == "Errors":
             parts.append(fence(_tree(), "text"))
         parts += [part for name in names for part in describe(name, getattr(enginery, name))]
     parts += ["## Handed on", table(("name", "is"), [(code(name), text) for name, text in HANDED_ON.items()])]
     return page(*parts)
+
+
+def groups() -> dict[str, list[str]]:
+    """The public names by group; those that no group lists come last."""
+    listed = {name for names in GROUPS.values() for name in names} | HANDED_ON.keys()
+    further = {"Further names": tuple(name for name in enginery.__all__ if name not in listed)}
+    found = {title: [name for name in names if name in enginery.__all__] for title, names in (GROUPS | further).items()}
+    return {title: names for title, names in found.items() if names}
 
 
 def describe(name: str, thing: Any) -> Iterator[str]:
@@ -109,8 +116,10 @@ def members(thing: type) -> tuple[list[tuple[str, str]], list[tuple[str, Any]]]:
             seen.add(attribute)
             if isinstance(value, property):
                 values.append((code(attribute), first_sentence(value.__doc__)))
-            elif isinstance(value, staticmethod | classmethod):
-                methods.append((attribute, getattr(thing, attribute)))
+            elif isinstance(value, staticmethod | classmethod) and inspect.isroutine(
+                found := getattr(thing, attribute)
+            ):
+                methods.append((attribute, found))
             elif inspect.isfunction(value) and value.__doc__ and not value.__doc__.startswith("See "):
                 methods.append((attribute, value))
     return values, methods
@@ -118,7 +127,7 @@ def members(thing: type) -> tuple[list[tuple[str, str]], list[tuple[str, Any]]]:
 
 def shown() -> list[type]:
     """The classes that are on the page."""
-    things = [getattr(enginery, name) for names in GROUPS.values() for name in names]
+    things = [getattr(enginery, name) for names in groups().values() for name in names]
     return [thing for thing in things if isinstance(thing, type)]
 
 

@@ -17,7 +17,7 @@ What clients, engines and nannies say to the controller, and what it answers. Th
 ## The messages
 """
 STRUCTS = """This is version {version} of the protocol. A struct with a tag is a message: a MessagePack map whose key `type` holds
-the tag. A struct without a tag is part of one: a MessagePack array of its fields in their order.
+the tag. A struct without a tag is part of one: an array of its fields in their order, or a map.
 """
 ZMQ = """To other hosts the same header and frames are the parts of a ZeroMQ message: peers are DEALER sockets, the controller's
 ports ROUTER sockets, and CURVE encrypts what passes between them.
@@ -71,7 +71,8 @@ def _struct(node: ast.ClassDef, lines: list[str]) -> list[str]:
         )
         for each in body
     ]
-    told = f"Tag `{tag}`. " if tag else ""
+    is_array = any(each.arg == "array_like" for each in node.keywords)
+    told = f"Tag `{tag}`. " if tag else "An array. " if is_array else "A map. "
     return [title, told + doc, table(("field", "type", "default", "meaning"), fields)]
 
 

@@ -25,6 +25,7 @@ CHAPTERS = {
         "docs/how-to/clusters.md",
         "docs/how-to/arrays.md",
         "docs/how-to/scheduling.md",
+        "docs/how-to/notebooks.md",
     ),
     "Reference": ("docs/reference/api.md", "docs/reference/commands.md", "docs/reference/protocol.md"),
     "Why": ("docs/why.md", "ARCHITECTURE.md", "CHANGELOG.md"),
@@ -148,9 +149,9 @@ def _relative(target: str, start: str) -> str:
 
 
 def _highlighted(text: str, language: str, _attributes: str) -> str:
-    if language not in {"python", "console"}:
+    if language not in {"python", "ipython", "console"}:
         return html.escape(text)
-    return str(highlight(text, get_lexer_by_name(language), _FORMATTER))
+    return str(highlight(text, get_lexer_by_name(language.removeprefix("i")), _FORMATTER))
 
 
 LAYOUT = """<!doctype html>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +29,9 @@ class Step(NamedTuple):
 
 
 def example_pages() -> list[str]:
-    """The pages that have something to run: all but those that are generated."""
-    pages = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
-    return ["README.md", *(page for page in pages if not page.startswith("docs/reference/"))]
+    """The pages that have something to run. Those that are generated have not."""
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [path.relative_to(ROOT).as_posix() for path in paths if steps_of(path.read_text(encoding="utf-8"))]
 
 
 def blocks_of(text: str) -> list[Block]:
@@ -54,16 +55,17 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def steps_of(text: str) -> list[Step]:
-    """What is to be run of a page: Python blocks, and the commands of console blocks.
+    """What is to be run of a page: Python blocks, IPython cells, and the commands of console blocks.
 
     A text block that stands next to a Python block, with nothing but empty lines between, is what it shall print.
     """
     blocks = blocks_of(text)
     steps: list[Step] = []
-    for block, after in zip(blocks, [*blocks[1:], None], strict=True):
-        if block.info == "python":
+    for block, after in pairwise([*blocks, None]):
+        if block.info in {"python", "ipython"}:
             follows = after is not None and after.info == "text" and _adjacent(text, block, after)
-            steps.append(Step("python", block.text, block.line, after.text if after is not None and follows else None))
+            wanted = after.text if after is not None and follows else None
+            steps.append(Step(block.info, block.text, block.line, wanted))
         elif block.info.startswith("python "):
             steps.append(Step("config", block.text, block.line, None))
         elif block.info == "console":

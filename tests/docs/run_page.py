@@ -1,16 +1,20 @@
 """Runs one page of the documentation as a program: ``python run_page.py docs/tutorial.md``.
 
-All Python blocks share one namespace, that of ``__main__``, as if they had been typed one after another.
+All Python blocks share one namespace, that of ``__main__``, as if they had been typed one after another. Profiles are made in
+a folder of the run's own.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import doctest
 import io
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import traceback
 import types
 from pathlib import Path
@@ -25,8 +29,10 @@ def main(page: str) -> int:
     path = ROOT / page
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
+    os.environ["IPYTHONDIR"] = tempfile.mkdtemp(prefix="eng-")
+    atexit.register(shutil.rmtree, os.environ["IPYTHONDIR"], ignore_errors=True)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    runners = {"python": _run_python, "config": _run_config, "console": _run_console}
+    runners = {"python": _run_python, "ipython": _run_ipython, "config": _run_config, "console": _run_console}
     for step in steps_of(path.read_text(encoding="utf-8")):
         try:
             written = runners[step.kind](step, path, module)
@@ -49,6 +55,18 @@ def _run_python(step: Step, path: Path, module: types.ModuleType) -> str:
     return written.getvalue()
 
 
+def _run_ipython(step: Step, _path: Path, module: types.ModuleType) -> str:
+    """A cell of a notebook."""
+    # Half a second that one page needs.
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance(user_module=module, user_ns=module.__dict__)
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
+        shell.run_cell(step.text, store_history=True).raise_error()
+    return written.getvalue()
+
+
 def _run_config(step: Step, path: Path, _module: types.ModuleType) -> str:
     """A configuration file: each of its settings must be there, and take the value."""
     import enginery.cli.ipcluster
@@ -66,7 +84,9 @@ def _run_config(step: Step, path: Path, _module: types.ModuleType) -> str:
 
 
 def _run_console(step: Step, _path: Path, _module: types.ModuleType) -> str:
-    done = subprocess.run(["sh", "-c", step.text], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        ["sh", "-c", step.text], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     if done.returncode:
         raise RuntimeError(f"{step.text!r} ended with {done.returncode}: {done.stderr}")
     return done.stdout

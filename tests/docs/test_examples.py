@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+#: Seconds after which a page is taken to hang; most take one.
+LONGEST = 45
 _spec = spec_from_file_location("enginery_docs_pages", HERE / "pages.py")
 pages = module_from_spec(_spec)
 sys.modules[_spec.name] = pages
@@ -47,7 +49,8 @@ c.A.b = 1
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages.example_pages())
 def test_the_examples_of_a_page_do_what_it_says(page):
-    done = subprocess.run([sys.executable, HERE / "run_page.py", page], capture_output=True, text=True, check=False)
+    command = [sys.executable, HERE / "run_page.py", page]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert not done.returncode, done.stderr
 
 
