@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from enginery._version import __version__
+from enginery.client import active
 
 if TYPE_CHECKING:
     from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from enginery.client.result import AsyncResult
     from enginery.cluster.cluster import Cluster
     from enginery.cluster.manager import ClusterManager
+    from enginery.engine.kernel import bind_kernel
     from enginery.errors import (
         AlreadyDisplayedError,
         CompositeError,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         unwrap_exception,
         wrap_exception,
     )
+    from enginery.integrations.joblib import register_joblib_backend
     from enginery.wire.interactive import interactive
     from enginery.wire.library import use_cloudpickle, use_dill, use_pickle
     from enginery.wire.reference import Reference
@@ -101,11 +104,13 @@ __all__ = [
     "VersionMismatch",
     "ViewExecutor",
     "__version__",
+    "bind_kernel",
     "collect_exceptions",
     "depend",
     "dependent",
     "interactive",
     "parallel",
+    "register_joblib_backend",
     "remote",
     "require",
     "unwrap_exception",
@@ -132,6 +137,8 @@ _HOMES = {
     "enginery.client.result": ("AsyncResult",),
     "enginery.cluster.cluster": ("Cluster",),
     "enginery.cluster.manager": ("ClusterManager",),
+    "enginery.engine.kernel": ("bind_kernel",),
+    "enginery.integrations.joblib": ("register_joblib_backend",),
     "enginery.wire.interactive": ("interactive",),
     "enginery.wire.library": ("use_cloudpickle", "use_dill", "use_pickle"),
     "enginery.wire.reference": ("Reference",),
@@ -140,7 +147,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 #: Submodules that programs reach as attributes without importing them: `enginery.errors`, older name `enginery.error`.
-_ROOMS = frozenset({"client", "cluster", "controller", "engine", "errors"})
+_ROOMS = frozenset({"client", "cluster", "controller", "datapub", "engine", "errors"})
 
 version_info = tuple(int(part) for part in __version__.split(".")[:3] if part.isdecimal())
 
@@ -154,6 +161,19 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOME_OF.get(name, "enginery.errors")), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext enginery``: the magics of IPython. They come by themselves with the first client, too."""
+    import_module("enginery.notebook.session").load(shell)
+
+
+def _find_session() -> Any:
+    return import_module("enginery.notebook.session").find()
+
+
+# Clients ask for it when they are made where IPython runs; until then nothing of IPython is imported.
+active.find_session = _find_session
 
 
 def __dir__() -> list[str]:

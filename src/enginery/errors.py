@@ -32,7 +32,8 @@ import traceback as tracebacks
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
 
 #: What an exception looks like in a ``CompositeError``: ename, evalue, traceback, engine_info.
 Element = tuple[str, str, str, "dict[str, object]"]
@@ -44,12 +45,14 @@ TimeoutError = builtins.TimeoutError
 #: Longest text of an exception, and longest traceback, that is sent; what is cut out is the middle.
 LONGEST: Final = 100_000
 
-_ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}\b")
+#: What differs between texts that say the same: addresses of objects, numbers of cells.
+_PARTICULARS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}\b|(?<=<ipython-input-)\d+(?=-)")
 #: Files whose frames stand above the user's: this package, and what runs coroutines and cells for it.
 _MACHINERY: Final = re.compile(
     re.escape(__file__.removesuffix("errors.py"))
     + r"|[\\/]asyncio[\\/]\w+\.py$|[\\/]IPython[\\/]core[\\/]\w+\.py$|^<frozen (runpy|importlib)"
 )
+_HANDLER: Final = re.compile(re.escape(__file__.removesuffix("errors.py")) + r"engine[\\/]interrupts\.py$")
 
 
 class IPythonError(Exception):
@@ -184,7 +187,7 @@ class RemoteError(KernelError):
 
     def _render_traceback_(self) -> list[str]:
         """IPython calls this instead of showing the local frames, which say nothing about the error."""
-        return self.render_traceback()
+        return _paint("\n".join(self.render_traceback())).split("\n")
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Write the remote traceback to the standard output."""
@@ -320,7 +323,7 @@ def exception_from_fault(
 
 
 def describe_exception(error: BaseException) -> tuple[str, str, str]:
-    """Describe an exception of user code: class name, text, formatted traceback. Never raises an Exception.
+    """Describe an exception of user code: class name, text, formatted traceback. Never raises.
 
     The frames between the engine's loop and the user's code are left out, here and in chained exceptions; frames of
     this package further down (the user's code called it) stay. Call it where the exception was caught, as source
@@ -329,15 +332,22 @@ def describe_exception(error: BaseException) -> tuple[str, str, str]:
     ename = type(error).__name__
     try:
         evalue = _shortened(str(error))
-    except Exception as trouble:  # a broken __str__ must not hide the exception
+    except BaseException as trouble:  # a broken __str__ must not hide the exception, whatever it raises
         evalue = f"<no text: str() of it raised {type(trouble).__name__}>"
     try:
         told = tracebacks.TracebackException(type(error), error, error.__traceback__, lookup_lines=False, compact=True)
         _hide_machinery(told)
         text = "".join(told.format())
-    except Exception as trouble:
+    except BaseException as trouble:  # likewise
         text = f"{ename}: {evalue}\n(its traceback could not be formatted: {type(trouble).__name__})\n"
     return ename, evalue, _shortened(text)
+
+
+def user_traceback(traceback: TracebackType | None) -> TracebackType | None:
+    """The same traceback without the leading frames of machinery. None if nothing is left."""
+    while traceback is not None and _MACHINERY.search(traceback.tb_frame.f_code.co_filename):
+        traceback = traceback.tb_next
+    return traceback
 
 
 def wrap_exception(engine_info: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -388,6 +398,16 @@ def collect_exceptions(rdict_or_list: _Results, method: str = "unspecified") -> 
     return rdict_or_list
 
 
+#: Colours a traceback where IPython shows it.
+_paint: Callable[[str], str] = str
+
+
+def paint_with(paint: Callable[[str], str]) -> None:
+    """Have IPython show remote tracebacks as ``paint(text)`` from now on."""
+    global _paint  # noqa: PLW0603 - there is one session that shows them
+    _paint = paint
+
+
 # --- how errors read -----------------------------------------------------------------------------------------------
 
 
@@ -424,17 +444,26 @@ def _said_the_same(who: Sequence[Element]) -> str:
 
 
 def _engines(who: Sequence[Element]) -> str:
-    """Ids of the engines of a group, runs of neighbours joined: ``0-3,7``."""
+    """Ids of the engines of a group."""
     found = {info.get("engine_id") for *_, info in who} - {None}
-    numbers = sorted(engine for engine in found if isinstance(engine, int))
+    numbers = id_ranges(engine for engine in found if isinstance(engine, int))
+    return ",".join(filter(None, [numbers, *sorted(str(each) for each in found if not isinstance(each, int))]))
+
+
+def id_ranges(ids: Iterable[int]) -> str:
+    """Ids as people write them, runs of neighbours joined: ``0-3,7``."""
     runs: list[list[int]] = []
-    for number in numbers:
+    for number in sorted(ids):
         if runs and runs[-1][1] == number - 1:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    named = [f"{first}-{last}" if last > first else str(first) for first, last in runs]
-    return ",".join(named + sorted(str(engine) for engine in found if not isinstance(engine, int)))
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
+
+
+def general(text: str) -> str:
+    """Text without what differs between engines that say the same: addresses of objects, numbers of cells."""
+    return _PARTICULARS.sub("…", text)
 
 
 def _grouped(elist: Sequence[Element]) -> list[list[Element]]:
@@ -442,7 +471,7 @@ def _grouped(elist: Sequence[Element]) -> list[list[Element]]:
     groups: dict[tuple[str, str, str], list[Element]] = {}
     for entry in elist:
         ename, evalue, text, _ = entry
-        groups.setdefault((ename, _ADDRESS.sub("0x", evalue), _ADDRESS.sub("0x", text)), []).append(entry)
+        groups.setdefault((ename, general(evalue), general(text)), []).append(entry)
     return list(groups.values())
 
 
@@ -477,10 +506,17 @@ def _hide_machinery(told: tracebacks.TracebackException) -> None:
             len(each.stack),
         )
         del each.stack[:theirs]
+        # The handler of an interrupt stands on top of the user's frame that was interrupted.
+        handler = next((number for number, frame in enumerate(each.stack) if _HANDLER.search(frame.filename)), None)
+        if handler:
+            del each.stack[handler:]
         waiting += [each.__cause__, each.__context__, *(each.exceptions or ())]
 
 
 def _shortened(text: str) -> str:
+    """The text as it can be sent: not too long, and without halves of characters, as broken names of files have them."""
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if len(text) <= LONGEST:
         return text
     kept = LONGEST // 2

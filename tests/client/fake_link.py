@@ -12,6 +12,7 @@ from typing import Any
 
 from enginery.errors import ConnectionLost
 from enginery.wire.callables import unpack_function
+from enginery.wire.exceptions import pack_exception
 from enginery.wire.messages import Action, Departure, EngineInfo, Fault, Output, Result, Status, Task
 from enginery.wire.serialize import pack, unpack, unpack_call
 
@@ -33,12 +34,17 @@ class FakeLink:
     def __init__(self, engines: int = 2, number: int = 3) -> None:
         self.number = number
         self.session = "s0"
+        self.scheme = "leastload"
         self.engines = {n: EngineInfo(n, f"uuid-{n}", 1000 + n, "fakehost") for n in range(engines)}
         self.namespaces: dict[int, dict[str, Any]] = {n: {} for n in range(engines)}
         self.closed = False
         self.held = False
         self.queue: deque[tuple[int, Task, list[memoryview], Any, Any]] = deque()
         self.waiting: dict[int, Any] = {}
+        self.diverted: dict[int, Any] = {}
+        self.unsent_ids: set[int] = set()
+        self.reasons: dict[int, str] = {}
+        self.info = SimpleNamespace(pid=4711)
         self.aborted: list[int] = []
         self.asked: list[Any] = []
         self.submitted: list[Task] = []
@@ -87,6 +93,9 @@ class FakeLink:
             # Readers of lazy maps: the real link's own thread would be busy with this meanwhile.
             self.run(1)
 
+    def call_back(self, call: Callable[[], object]) -> None:
+        call()
+
     def abort(self, ids: list[int], *, interrupt: bool = False) -> None:
         self.aborted += ids
         with self.lock:
@@ -97,12 +106,27 @@ class FakeLink:
             fault = Fault("TaskAborted", "TaskAborted", "taken back")
             self.deliver(sink, Result(task.id, Status.ABORTED, b"", fault=fault), -1)
 
+    def divert(self, tasks: list[int], sink: Any) -> None:
+        self.diverted.update((task, sink) for task in tasks if task in self.waiting)
+
+    def unsent(self, tasks: list[int]) -> set[int]:
+        return self.unsent_ids.intersection(tasks)
+
+    def silence(self) -> float:
+        return 3.0
+
     @property
     def outstanding(self) -> int:
         return len(self.waiting)
 
     def ask(self, name: str, arguments: dict[str, Any], timeout: float | None = None) -> object:
         self.asked.append((name, arguments))
+        if name == "why":
+            return [self.reasons.get(task, "It runs on engine 0.") for task in arguments["tasks"]]
+        if name == "story":
+            return [[f"story of {task & 0xFF}"] for task in arguments["tasks"]]
+        if name == "statistics":
+            return {"submitted": 5}
         counts = {"queue": 0, "tasks": 0, "completed": 0}
         ids = arguments.get("targets") or self.engines
         return {str(each): counts for each in ids} | {"unassigned": 0}
@@ -194,6 +218,7 @@ class FakeLink:
         except Exception as error:
             result.status = Status.ERROR
             result.fault = Fault("remote", type(error).__name__, str(error), traceback.format_exc())
+            result.payload = pack_exception(error)
         self.deliver(sink, result, engine, [memoryview(bytearray(frame)) for frame in frames])
 
     def _perform(self, namespace: dict[str, Any], task: Task, buffers: list[memoryview], function: Any) -> object:
@@ -232,6 +257,7 @@ class FakeLink:
         """Hand a result to its sink as the link does: under the lock, then ``settled`` outside of it."""
         with self.changed:
             self.waiting.pop(result.id, None)
+            sink = self.diverted.pop(result.id, sink)
             complete = sink.arrived(result, engine, list(buffers), self.clock + 0.75)
         if complete:
             sink.settled()

@@ -1,10 +1,8 @@
-"""@remote and @parallel, and views as executors."""
+"""@remote and @parallel."""
 
 from __future__ import annotations
 
-import concurrent.futures as cf
 import inspect
-import itertools
 
 import pytest
 
@@ -88,29 +86,3 @@ def test_parallel_settings(client, link):
     assert negative([1, 2, 3, 4, 5]) == [-1, -2, -3, -4, -5]
     assert len(link.submitted) == 3
     assert "negative" in repr(negative)
-
-
-def test_executor(client, lview):
-    with lview.executor as executor:
-        assert isinstance(executor, cf.Executor)
-        assert executor._max_workers == 2
-        future = executor.submit(pow, 2, 3)
-        assert future.result() == 8
-        assert list(executor.map(abs, range(-3, 0))) == [3, 2, 1]
-        assert list(itertools.islice(executor.map(abs, itertools.count(), timeout=60), 3)) == [0, 1, 2]
-        late = executor.submit(pow, 2, 4)
-    assert late.done()
-    with pytest.raises(RuntimeError, match="shut down"):
-        executor.submit(abs, 1)
-    assert client.ids == [0, 1]
-
-
-def test_executor_times_out_and_cancels(client, lview, link):
-    link.held = True
-    executor = client.executor()
-    results = executor.map(abs, [1, 2], timeout=0.01)
-    with pytest.raises(TimeoutError):
-        next(results)
-    future = executor.submit(abs, 1)
-    executor.shutdown(wait=False, cancel_futures=True)
-    assert future.cancelled()

@@ -279,10 +279,12 @@ def test_abort(lview, link):
 
 def test_why(client, link):
     link.held = True
-    link.ask = lambda name, arguments: f"{name} {arguments['task'] - ar._first}"
     ar = client[:].apply_async(abs, -1)
-    link.run(1)
-    assert ar.why() == "1 of 2 are missing. The first: why 1"
+    assert ar.why().splitlines() == [
+        "2 of 2 requests are not done.",
+        f"{ar.msg_ids[0]}: It runs on engine 0.",
+        f"{ar.msg_ids[1]}: It runs on engine 0.",
+    ]
     link.run()
     assert ar.why() == "It is done."
 
@@ -304,7 +306,7 @@ def test_output(client, capsys):
     assert both.stderr == ["oops\n", "oops\n"]
     both.display_outputs("engine")
     both.display_outputs("order")
-    assert capsys.readouterr().err == "[stderr:0] oops\n[stderr:1] oops\n" * 2
+    assert capsys.readouterr().err == "[stderr:0-1] oops\n" * 2
     with pytest.raises(ValueError, match="groupby"):
         both.display_outputs("colour")
 
@@ -316,7 +318,7 @@ def test_stream_output(client, link, capsys):
     with ar.stream_output():
         link.run()
         ar.get()
-    assert capsys.readouterr().out == "[stdout:0] hello\n[stdout:1] hello\n"
+    assert capsys.readouterr().out == "[stdout:0-1] hello\n"
     assert not ar._spoken.listeners
 
 

@@ -99,6 +99,18 @@ def test_results_for_another_host_carry_frames_and_are_given_back(sharing, put, 
     assert told == [(1, names)]
 
 
+def test_a_payload_comes_back_to_its_place(sharing, put, told):
+    name = put("c3", 1)
+    large = task(0, [m.Segment(-1, name, SIZE)])
+    message, frames = sharing.as_frames(m.Assign([large]), [])
+    assert (message.tasks[0].payload, frames) == (b"\1" * SIZE, [])
+    name = put("e1", 2)
+    results = [m.Result(FIRST, 0, b"", 0, shared=[m.Segment(-1, name, SIZE), m.Segment(0, name, SIZE)])]
+    message, frames = sharing.as_frames(m.Results(1, results), [])
+    assert message.results[0].payload == b"\2" * SIZE
+    assert seen(frames) == [b"\2"]
+
+
 def test_a_result_whose_data_are_gone_says_so(sharing, told):
     lost = m.Result(FIRST, 0, b"", 1, shared=[m.Segment(0, "e1-99", SIZE)])
     message, frames = sharing.as_frames(m.Results(1, [lost, m.Result(FIRST + 1, 0, b"", 1)]), [b"x", b"y"])

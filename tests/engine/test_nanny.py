@@ -34,6 +34,7 @@ class FakeKeeper:
         self.reader, self.writer = os.pipe()
         self.queue = []
         self.done = []
+        self.ends = []
 
     def fileno(self):
         return self.reader
@@ -50,8 +51,11 @@ class FakeKeeper:
     def deliver(self, uuid, number):
         self.done.append(("deliver", uuid, number))
 
-    def restart(self, uuid):
-        self.done.append(("restart", uuid))
+    def restart(self, uuid, reason=""):
+        self.done.append(("restart", uuid, reason))
+
+    def limits(self):
+        return self.ends
 
     def restart_all(self):
         self.done.append(("restart all",))
@@ -147,7 +151,7 @@ def test_wishes_go_to_the_keeper_in_order(ends, keeper):
     said, why = run(ends, keeper, *words)
     assert keeper.done == [
         ("deliver", "a", "SIGINT"),
-        ("restart", "b"),
+        ("restart", "b", ""),
         ("restart all",),
         ("stop", "the controller left: closing time", 0),
     ]

@@ -100,7 +100,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         which=PICK,
         function=st.sampled_from(FUNCTIONS),
         frames=st.integers(0, 2),
-        targets=st.none() | st.none() | st.lists(st.integers(0, 4), max_size=3),
+        places=st.none() | st.none() | st.lists(st.integers(0, 4), max_size=3),
         retries=st.integers(0, 4),
         priority=st.integers(-1, 1),
         timeout=st.sampled_from([None, None, 0.0, 1.0, float("nan"), float("inf")]),
@@ -110,7 +110,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         company=st.booleans(),
     )
     def submit_special(
-        self, which, function, frames, targets, retries, priority, timeout, after, follow, flags, company
+        self, which, function, frames, places, retries, priority, timeout, after, follow, flags, company
     ):
         client = pick(which, sorted(self.clients))
         first = self.take_ids(client, 3 if company else 1)
@@ -122,7 +122,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             else None
             for ids in (after, follow)
         )
-        options = m.Options(targets, after, follow, timeout, retries, "label", priority)
+        options = m.Options(places, after, follow, timeout, retries, "label", priority)
         tasks = [m.Task(first, 0, function, b"", frames, options)]
         if company:
             tasks += [m.Task(first + 1, 0, b"", b""), m.Task(first + 2, 0, b"f", b"", 1, m.Options(retries=1))]
@@ -146,12 +146,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.scheduler.tasks_submitted(self.clients[client], list(tasks), list(buffers), self.now)
             assert self.scheduler.counts["submitted"] == before
 
-    @rule(which=PICK, targets=st.lists(st.integers(0, 5), min_size=1, max_size=3), function=st.sampled_from(FUNCTIONS))
-    def request(self, which, targets, function):
+    @rule(which=PICK, places=st.lists(st.integers(0, 5), min_size=1, max_size=3), function=st.sampled_from(FUNCTIONS))
+    def request(self, which, places, function):
         client = pick(which, sorted(self.clients))
-        first = self.take_ids(client, len(targets))
-        self.accepted.update((first + at, target) for at, target in enumerate(targets))
-        request = m.Request(targets, m.Task(first, 0, function, b"", 1))
+        first = self.take_ids(client, len(places))
+        self.accepted.update((first + at, target) for at, target in enumerate(places))
+        request = m.Request(places, m.Task(first, 0, function, b"", 1))
         self.scheduler.requests_submitted(self.clients[client], [request, request], ["frame", "frame"])
 
     @precondition(lambda self: self.accepted)
@@ -190,6 +190,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.engine_left(engine.record.info.id, "killed by SIGKILL", balanced=balanced)
         self.scheduler.engine_left(engine.record.info.id, "noticed twice")
 
+    @precondition(lambda self: self.engines)
+    @rule(which=PICK)
+    def engine_hangs_up(self, which):
+        number = pick(which, sorted(self.engines))
+        self.turn()
+        self.scheduler.engine_hung_up(number)
+        self.turn()
+        self.engine_leaves(which, reported=True)
+
     @precondition(lambda self: any(engine.runnable() for engine in self.engines.values()))
     @rule(
         which=PICK,
@@ -210,12 +219,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         if again:
             strange = [m.Result(3, 0, b""), m.Result(4, 1, b"", fault=m.Fault("remote", "E", "e"))]
             self.scheduler.results_arrived(engine.record, strange, [], self.now)
-        self.scheduler.output_arrived(engine.record, [m.Output(results[0].id, "stdout", "late")], self.now)
+        self.scheduler.output_arrived(engine.record, [m.Output(results[0].id, "stdout", "late")])
 
     def end(self, engine, task, ending, seconds, *, frames=False):
         if self.accepted[task.id] is None:
             engine.begun = task.id
-        self.scheduler.output_arrived(engine.record, [m.Output(task.id, "stdout", "hi")], self.now)
+        self.scheduler.output_arrived(engine.record, [m.Output(task.id, "stdout", "hi")])
         if ending == "ok":
             self.ended_at[task.id, engine.record.info.id] += 1
             return m.Result(task.id, 0, b"", int(frames), 1.0, 1.0 + seconds)
@@ -311,7 +320,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.accepted)
     @rule(which=PICK, verbose=st.booleans())
     def ask(self, which, verbose):
-        assert questions.why(self.scheduler, pick(which, sorted(self.accepted)))
+        assert questions.why(self.scheduler, pick(which, sorted(self.accepted)), self.now)
         questions.queue_status(self.scheduler, None, verbose=verbose)
         statistics = questions.statistics(self.scheduler)
         assert statistics["submitted"] - statistics["ended"] == statistics["unfinished"]
@@ -327,7 +336,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         scheduler = self.scheduler
-        for _ in range(200):
+        for _ in range(20 + 2 * len(self.accepted)):
             self.turn()
             if not scheduler.book.tasks:
                 break
@@ -335,7 +344,7 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.engine_joins(-1)
             self.drain()
             check(scheduler)
-        assert not scheduler.book.tasks, [questions.why(scheduler, task) for task in scheduler.book.tasks]
+        assert not scheduler.book.tasks, [questions.why(scheduler, task, self.now) for task in scheduler.book.tasks]
         self.turn()
         for task in self.accepted:
             assert self.replies[task] == 1 or task >> m.CLIENT_SHIFT in self.gone, f"{task:#x} has no reply"

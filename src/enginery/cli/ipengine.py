@@ -13,6 +13,7 @@ from traitlets import Bool, Float, Integer, List, Unicode, default
 from enginery.cli.owner import clean_up_after_owner
 from enginery.config.application import BASE_ALIASES, BASE_CLASSES, BASE_FLAGS, USAGE, BaseParallelApplication
 from enginery.config.fields import build
+from enginery.config.sections import plain_sections
 from enginery.engine.options import EngineOptions
 from enginery.errors import ConnectionFileError
 from enginery.net import connection_file, profile_paths
@@ -44,7 +45,8 @@ class IPEngine(BaseParallelApplication):
     name = Unicode("ipengine")
     description = Unicode(
         "Start engines on this host and connect them to a controller, which they find by the connection file in their "
-        "profile, by --file, or by $IPP_CONNECTION_INFO."
+        "profile, by --file, or by $IPP_CONNECTION_INFO. Settings of IPython's classes are handed to the shell in which "
+        "engines run cells: --InteractiveShell.xmode=Verbose."
     )
     examples = Unicode("ipengine\nipengine --n=4 --profile=ssh\nipengine --file=/path/to/ipcontroller-engine.json")
     flags = FLAGS
@@ -141,10 +143,19 @@ class IPEngine(BaseParallelApplication):
             "timeout": self.timeout,
             "max_misses": self.max_heartbeat_misses,
             "use_mpi": self.use_mpi,
+            "shell": self.shell_settings(),
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
         }
         return build(EngineOptions, settings)
+
+    def shell_settings(self) -> dict[str, dict[str, Any]]:
+        """What the configuration says of classes that are not this command's: IPython's, which engines import late."""
+        known = {each.__name__ for own in (type(self), *self.classes) for each in own.mro()}
+        settings, unfit = plain_sections(self.config, without=known)
+        for name in unfit:
+            self.log.warning("%s is no plain value, so engines cannot be told of it; ignored", name)
+        return settings
 
     def start(self) -> None:
         """Run the engines until the last one is gone, and exit with the host's code."""

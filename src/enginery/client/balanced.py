@@ -27,9 +27,16 @@ if TYPE_CHECKING:
 _APPLY: Final = int(Action.APPLY)
 #: Stands for "to be worked out from the flags".
 _STALE: Final = Options(label="stale")
+_PLAIN: Final = Options()
+#: Dependencies that the user may change after setting them.
+_CHANGEABLE: Final = (list, set, dict, Dependency)
 #: Tasks handed to the link at once by a map: a few to begin with, so that engines start early.
 _FIRST_BATCH: Final = 64
 _LARGEST_BATCH: Final = 2_048
+#: Flags that a cluster with the scheme "pure" does not see to.
+_NOT_PURE: Final = frozenset({"targets", "after", "follow", "timeout", "retries"})
+#: Least time limit in seconds: below, the interrupt would come before the task has begun.
+_SHORTEST: Final = 0.001
 _NO_KEYWORDS: Final[dict[str, Any]] = {}
 
 
@@ -42,30 +49,47 @@ class LoadBalancedView(View):
         follow: It must run where these ran.
         timeout: Seconds to wait for ``after`` and ``follow`` at most; then it fails with TaskTimeout.
         retries: How often it may run again after it failed or its engine died.
+        priority: Among the ready tasks of this client, those with higher numbers go first (any int; default 0).
+        time_limit: Seconds it may run. Then it is interrupted and fails with TaskTimeout; if it does not heed that
+            within a second, its engine is killed and started anew. Retries apply in both cases.
+
+    A cluster with ``--scheme=pure`` deals tasks out without looking at them: there ``targets``, ``after``, ``follow``,
+    ``timeout`` and ``retries`` raise RuntimeError.
     """
 
-    flag_names: ClassVar[frozenset[str]] = View.flag_names | {"after", "follow", "timeout", "retries"}
+    flag_names: ClassVar[frozenset[str]] = View.flag_names | {
+        "after", "follow", "timeout", "retries", "priority", "time_limit"
+    }  # fmt: skip
     is_balanced: ClassVar[bool] = True
 
     after: Any
     follow: Any
     timeout: float | None
     retries: int
+    priority: int
+    time_limit: float | None
     _prepared: Options | None
 
     def _set_defaults(self) -> None:
-        self.__dict__.update(after=None, follow=None, timeout=None, retries=0, _prepared=None)
+        self.__dict__.update(
+            after=None, follow=None, timeout=None, retries=0, priority=0, time_limit=None, _prepared=None
+        )
 
     def _check_flag(self, name: str, value: Any) -> Any:
+        if name in _NOT_PURE and value and self.client.link.scheme == "pure" and value != "all":
+            raise RuntimeError(
+                f"This cluster runs with --scheme=pure, which deals tasks out without looking at them and so cannot see "
+                f"to {name}={value!r}. Start its controller with another scheme (leastload is the default)."
+            )
         if name in {"after", "follow"}:
-            for_wire(value, self.client.task_id)
+            for_wire(value, self.client)
         elif name == "timeout" and value is not None:
-            if not isinstance(value, Real) or math.isnan(value) or value < 0:
-                raise ValueError(f"timeout must be a number of seconds, 0 or more, or None; not {value!r}.")
-            return float(value)
-        elif name == "retries":
+            return _as_seconds(name, value, 0.0)
+        elif name == "time_limit" and value is not None:
+            return _as_seconds(name, value, _SHORTEST)
+        elif name in {"retries", "priority"}:
             value = as_index(value or 0)
-            if value < 0:
+            if value < 0 and name == "retries":
                 raise ValueError(f"retries must be 0 or more, not {value}.")
         elif name == "targets":
             if value is None or (isinstance(value, str) and value == "all"):
@@ -78,20 +102,21 @@ class LoadBalancedView(View):
 
     def _options(self) -> Options | None:
         """The flags as tasks carry them: made once, not per task. None if all have their defaults."""
-        version = self._version
+        version, after, follow = self._version, self.after, self.follow
         options: Options | None = Options(
-            targets=self.targets,
-            after=for_wire(self.after, self.client.task_id),
-            follow=for_wire(self.follow, self.client.task_id),
-            timeout=self.timeout,
-            retries=self.retries,
-            label=self.label or "",
+            self.targets,
+            None if after is None else for_wire(after, self.client),
+            None if follow is None else for_wire(follow, self.client),
+            self.timeout,
+            self.retries,
+            self.label or "",
+            self.priority,
+            self.time_limit,
         )
-        if options == Options():
+        if options == _PLAIN:
             options = None
-        changeable = any(isinstance(value, list | set | dict | Dependency) for value in (self.after, self.follow))
         # Not kept if it may change behind our back, or if another thread set a flag meanwhile.
-        if not changeable and self._version == version:
+        if not isinstance(after, _CHANGEABLE) and not isinstance(follow, _CHANGEABLE) and self._version == version:
             self.__dict__["_prepared"] = options
         return options
 
@@ -159,7 +184,7 @@ class LoadBalancedView(View):
         view = self if label is None else self.with_flags(label=label)
         call = _MapCall(view, pack_function(f), chunksize, ordered=ordered, return_exceptions=return_exceptions)
         result = call.run(sequences)
-        return result.get() if (self.block if block is None else block) else result
+        return result._get_shown() if (self.block if block is None else block) else result
 
     def imap(
         self,
@@ -204,6 +229,12 @@ class LoadBalancedView(View):
         )
         sizes = [len(part) for part in cut[0]]
         return call.run(tuple(cut), sizes=sizes, join=partial(partition.join, dist=function.dist))
+
+
+def _as_seconds(name: str, value: Any, least: float) -> float:
+    if not isinstance(value, Real) or math.isnan(value) or value < least:
+        raise ValueError(f"{name} must be a number of seconds, {least:g} or more, or None; not {value!r}.")
+    return float(value)
 
 
 class _MapCall:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from enginery.client import active
 from enginery.client.balanced import LoadBalancedView
 from enginery.client.broadcast import BroadcastView
 from enginery.client.connect import find_connection, through
@@ -101,6 +103,7 @@ class Client(Jobs):
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
         self.link = Link.connect(info, timeout=max(1.0, deadline.left() or 0.0))
         self._watch_engines()
+        active.greet(self)
 
     @classmethod
     def on(cls, link: Link, *, cluster: Any = None) -> Self:
@@ -193,6 +196,25 @@ class Client(Jobs):
         if self.block if block is None else block:
             self.link.wait_for(lambda: leaving.isdisjoint((e.id, e.uuid) for e in self.link.engines.values()))
 
+    def statistics(self) -> dict[str, Any]:
+        """Counts of the controller: tasks submitted, ended, failed, retried, stolen; how many there are of what now."""
+        answer = self.link.ask("statistics", {})
+        assert isinstance(answer, dict), "statistics are a mapping"
+        return answer
+
+    def story(self, task: Any) -> Any:
+        """What happened to a request, the earliest first: where it was tried, how it failed, how it stands or ended.
+
+        ``task`` is a message id, or a result. Of a result of several requests: such a list for each, by message id. Plain
+        successes long ago are told in few words; what failed or was tried again is remembered for longer.
+        """
+        ids = [self.task_id(task)] if isinstance(task, str) else task._all_ids()
+        answer = self.link.ask("story", {"tasks": ids})
+        assert isinstance(answer, list), "a story for each"
+        if isinstance(task, str) or len(ids) == 1:
+            return answer[0]
+        return {message_id(self.session, each): lines for each, lines in zip(ids, answer, strict=False)}
+
     def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
         """How much work engines have.
 
@@ -217,6 +239,38 @@ class Client(Jobs):
     def _name(self, task: int) -> str:
         owner = task >> CLIENT_SHIFT
         return message_id(self.session if owner == self.link.number else f"client{owner}", task)
+
+    def become_dask(
+        self,
+        targets: Any = "all",
+        port: int = 0,
+        nanny: bool = False,
+        scheduler_args: dict[str, Any] | None = None,
+        **worker_args: Any,
+    ) -> Any:
+        """Start a Dask worker in each engine, and a scheduler here; returns a ``distributed.Client`` of it.
+
+        Engines stay engines, too. ``stop_dask`` ends it.
+
+        Args:
+            targets: Which engines.
+            port: The port of the scheduler; 0 for any.
+            nanny: Give each worker a process of its own, with Dask's nanny.
+            scheduler_args: Keyword arguments of ``distributed.LocalCluster``, which runs the scheduler.
+            worker_args: Keyword arguments of ``distributed.Worker``. By default each has one thread.
+
+        Raises ImportError if distributed is not installed.
+        """
+        # Optional, and on a floor above this one: known by name only.
+        integration = import_module("enginery.integrations.dask")
+        return integration.become(self, targets, port, nanny, scheduler_args, **worker_args)
+
+    def stop_dask(self, targets: Any = "all") -> None:
+        """Stop the Dask workers of engines, and with the last of them the scheduler."""
+        import_module("enginery.integrations.dask").stop(self, targets)
+
+    become_distributed = become_dask
+    stop_distributed = stop_dask
 
     # --- the end --------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
+from enginery.client.receiver import Receiver
 from enginery.wire import messages
+
+if TYPE_CHECKING:
+    from enginery.client.jobs import Jobs
+
+_NO_DEPENDENCY: Final = "{!r} is no dependency: give message ids, results, a collection of them, or a Dependency."
 
 
 class Dependency(set[str]):
@@ -63,26 +69,43 @@ def _texts(value: Any) -> list[str]:
         return list(value.msg_ids)
     if isinstance(value, Iterable):
         return [text for each in value for text in _texts(each)]
-    raise ValueError(f"{value!r} is no dependency: give message ids, results, a collection of them, or a Dependency.")
+    raise ValueError(_NO_DEPENDENCY.format(value))
 
 
-def for_wire(value: Any, id_of: Callable[[str], int]) -> messages.Dependency | None:
+def for_wire(value: Any, client: Jobs) -> messages.Dependency | None:
     """What ``after=value`` or ``follow=value`` means, in ids; None for no dependency.
 
-    ``id_of`` turns a message id into an id and raises KeyError if it cannot. Raises ValueError for everything else
-    that is no dependency.
+    Raises ValueError for message ids that are not this client's, and for everything else that is no dependency.
     """
+    # Hot: bench/ submits graphs of tasks, each with two of these. Results give their ids without a detour over texts.
     if value is None:
         return None
-    if isinstance(value, Mapping):
-        value = Dependency(**value)
-    texts = sorted(value) if isinstance(value, Dependency) else list(dict.fromkeys(_texts(value)))
-    if not texts:
+    if type(value) is list or type(value) is tuple:
+        ids = [number for each in value for number in _ids(each, client)]
+    elif isinstance(value, Dependency):
+        ids = _ids(sorted(value), client)
+        return messages.Dependency(ids, value.all, value.success, value.failure) if ids else None
+    elif isinstance(value, Mapping):
+        return for_wire(Dependency(**value), client)
+    else:
+        ids = _ids(value, client)
+    if not ids:
         return None
-    try:
-        ids = [id_of(text) for text in texts]
-    except KeyError as error:
-        raise ValueError(f"No dependency: {error.args[0]}") from None
-    if isinstance(value, Dependency):
-        return messages.Dependency(ids, value.all, value.success, value.failure)
-    return messages.Dependency(ids)
+    return messages.Dependency(list(dict.fromkeys(ids)) if len(ids) > 1 else ids)
+
+
+def _ids(value: Any, client: Jobs) -> list[int]:
+    if isinstance(value, Receiver):
+        if value.client is client:
+            return [value._first] if value._many is None else value._all_ids()
+        return _ids(value.msg_ids, client)
+    if isinstance(value, str):
+        try:
+            return [client.task_id(value)]
+        except KeyError as error:
+            raise ValueError(f"No dependency: {error.args[0]}") from None
+    if hasattr(value, "msg_ids"):
+        return _ids(value.msg_ids, client)
+    if isinstance(value, Iterable):
+        return [number for each in value for number in _ids(each, client)]
+    raise ValueError(_NO_DEPENDENCY.format(value))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, cast
 
-from enginery.client import replies
+from enginery.client import debugging, replies, showing
 from enginery.client.metadata import Metadata, message_id, moment
-from enginery.client.outputs import display, live
 from enginery.client.receiver import Receiver
 from enginery.client.replies import Failed, Joined
+
+if TYPE_CHECKING:
+    from enginery.client.outputs import Spoken
 
 
 class _Entry:
@@ -98,10 +100,12 @@ class Described(Receiver):
         if spoken is not None:
             found["stdout"] = spoken.text("stdout", index)
             found["stderr"] = spoken.text("stderr", index)
-            found["error"] = spoken.text("error", index) or None
+            found["error"] = spoken.error(index) or None
             found["outputs"] = spoken.bundles("display", index)
             found["execute_result"] = next(iter(spoken.bundles("result", index)), None)
-            found["data"] = dict(spoken.data.get(index, {}))
+            found["data"] = {
+                name: replies.open_value(head, buffers) for name, (head, buffers) in spoken.published(index).items()
+            }
         if self.reply_arrived(index) and found["error"] is None and self.reply_status(index):
             outcome = self.reply_outcome(index)
             if type(outcome) is Failed:
@@ -109,18 +113,59 @@ class Described(Receiver):
 
     # --- output ---------------------------------------------------------------------------------------------------
 
-    def stream_output(self) -> AbstractContextManager[None]:
-        """While the block runs, show output as it comes, under the labels of its engines."""
+    def _is_joined(self) -> bool:
+        """Whether its requests belong to other results, which keep their output."""
+        return isinstance(self._many, Joined)
+
+    def _place(self, index: int) -> tuple[Spoken, int]:
+        """What keeps the output of request ``index``, and under which index."""
         if isinstance(self._many, Joined):
-            return nullcontext()
-        return live(self._spoken_now())
+            part, inner = self._many.source(index)
+            return cast("Described", part)._place(inner)
+        return self._spoken_now(), index
+
+    def stream_output(self) -> AbstractContextManager[None]:
+        """While the block runs, show output as it comes, under the labels of its engines.
+
+        What several engines say at the same time is shown once, with their ids.
+        """
+        return showing.stream(self)
 
     def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
         """Show what the engines printed and displayed, once all of it is here.
 
         Args:
-            groupby: ``"type"`` (all stdout, then all stderr …), ``"engine"``, or ``"order"`` (as it came).
+            groupby: ``"type"`` (all stdout, then all stderr, displays, results), ``"engine"`` (all of one engine, in
+                the order in which it came), or ``"order"`` (as type, but the first displays of all engines, then the
+                second ones, and so on).
             result_only: Show what expressions gave, not what was printed.
         """
         self._wait_until(self._is_settled, None)
-        display([(self.reply_engine(at), at) for at in range(self._size())], self._spoken, groupby, result_only)
+        showing.show_all(self, groupby, result_only=result_only)
+
+    # --- failures -------------------------------------------------------------------------------------------------
+
+    def debug(self, engine: int | None = None) -> None:
+        """Open pdb on the frame in which a request failed, on its engine, from this terminal or notebook.
+
+        Engines keep the frames of their last failures for some minutes.
+
+        Args:
+            engine: Which engine's failure to look at; by default the first one.
+
+        Raises:
+            ValueError: Nothing has failed, or the engine is gone.
+            LookupError: The engine has the frames no longer.
+        """
+        debugging.debug(self, engine)
+
+    def traceback(self, locals: bool = False, engine: int | None = None) -> str:
+        """The remote traceback of a request that failed, as text.
+
+        Args:
+            locals: Show the local variables of each frame. They are asked of the engine, which keeps them for some minutes.
+            engine: Which engine's failure; by default the first one.
+
+        Raises as ``debug``.
+        """
+        return debugging.traceback_text(self, engine, locals=locals)

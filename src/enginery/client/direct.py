@@ -77,7 +77,7 @@ class DirectView(View):
             targets=ids[: len(shares)],
         )
         self._send_each(Action.MAP, result, packed, function, label)
-        return result.get() if self._blocks(block) else result
+        return self._wanted(result, block)
 
     def _call_on_parts(
         self, f: Callable[..., Any], sequences: tuple[Any, ...], function: ParallelFunction
@@ -164,7 +164,10 @@ class DirectView(View):
         for name in ns:
             _check_name(name)
         payload, buffers = pack(ns)
-        return self._wanted(self._request(Action.PUSH, payload, buffers, targets=targets, name="push"), block)
+        size = _size(payload, buffers)
+        result = self._request(Action.PUSH, payload, buffers, targets=targets, name="push")
+        result._weights = [size] * len(result)
+        return self._wanted(result, block)
 
     def pull(self, names: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
         """Evaluate a name or expression on every target; a list of them gives a list of values."""
@@ -222,6 +225,7 @@ class DirectView(View):
         packed = [pack({key: _only_item(part) if flatten and len(part) == 1 else part}) for part in parts]
         result = AsyncResult(self.client, self.client.link.take_ids(len(ids)), "scatter", ids, len(ids))
         result._method = "scatter"
+        result._weights = [_size(payload, buffers) for payload, buffers in packed]
         self._send_each(Action.PUSH, result, packed, None, None)
         return self._wanted(result, block)
 
@@ -346,7 +350,7 @@ class DirectView(View):
 
     def _options(self, label: str | None, result: AsyncResult) -> Options | None:
         self._mark(result)
-        label = self.label if label is None else label
+        label = self.label if label is None else self._check_flag("label", label)
         if not label:
             return None
         result._options = Options(label=label)
@@ -356,7 +360,12 @@ class DirectView(View):
         return self.block if block is None else block
 
     def _wanted(self, result: AsyncResult, block: bool | None) -> Any:
-        return result.get() if self._blocks(block) else result
+        return result._get_shown() if self._blocks(block) else result
+
+
+def _size(payload: bytes, buffers: Sequence[memoryview]) -> int:
+    """Bytes that travel."""
+    return len(payload) + sum(buffer.nbytes for buffer in buffers)
 
 
 def _prepare_execute(result: AsyncResult) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from enginery.client.metadata import KEYS
-from enginery.client.outputs import labelled, plain_text
+from enginery.client.pieces import bundle_piece, label, labelled, plain_text
+from enginery.client.screen import screen
 
 
 class ExecuteReply:
@@ -51,26 +51,44 @@ class ExecuteReply:
     def _as_text(self) -> str:
         if not self.data:
             return repr(self)
-        return labelled(f"Out[{self.engine_id}:{self.execution_count}]:", plain_text({"data": self.data})).rstrip("\n")
+        piece = bundle_piece("result", {"data": self.data}, self.execution_count)
+        return labelled(label(piece, [self.engine_id]), piece.text).rstrip("\n")
 
     def display(self) -> None:
-        """Write it to the standard output."""
-        sys.stdout.write(self._as_text() + "\n")
+        """Show it as the engine would have: the richest representation that there is a place for, under its label."""
+        if self.data:
+            piece = bundle_piece("result", {"data": self.data, "metadata": self.metadata}, self.execution_count)
+            screen().show(piece, [self.engine_id])
+
+    def _repr_mime_(self, mime: str) -> Any:
+        """The representation of one mime type, with its metadata where there is some; None if there is none."""
+        if mime not in self.data:
+            return None
+        return (self.data[mime], self.metadata[mime]) if mime in self.metadata else self.data[mime]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: ARG002 - IPython passes them
-        return self.data, self.metadata
+        return {**self.data, "text/plain": self._as_text()}, self.metadata
 
     def _repr_html_(self) -> Any:
-        return self.data.get("text/html")
+        return self._repr_mime_("text/html")
 
-    def _repr_png_(self) -> Any:
-        return self.data.get("image/png")
-
-    def _repr_svg_(self) -> Any:
-        return self.data.get("image/svg+xml")
+    def _repr_markdown_(self) -> Any:
+        return self._repr_mime_("text/markdown")
 
     def _repr_latex_(self) -> Any:
-        return self.data.get("text/latex")
+        return self._repr_mime_("text/latex")
 
     def _repr_json_(self) -> Any:
-        return self.data.get("application/json")
+        return self._repr_mime_("application/json")
+
+    def _repr_javascript_(self) -> Any:
+        return self._repr_mime_("application/javascript")
+
+    def _repr_png_(self) -> Any:
+        return self._repr_mime_("image/png")
+
+    def _repr_jpeg_(self) -> Any:
+        return self._repr_mime_("image/jpeg")
+
+    def _repr_svg_(self) -> Any:
+        return self._repr_mime_("image/svg+xml")

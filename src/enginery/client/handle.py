@@ -10,18 +10,25 @@ Rules of the room:
    ``settled``, and under the condition where there is one, because ``concurrent.futures.wait`` reads it several
    times under that condition and counts on its standing still.
 2. ``_guard`` is one lock for all handles, held for a few bytecodes. Nothing is called and no other lock is taken under it.
-3. Callbacks run outside of all locks, in the thread that brought the last reply.
+3. Callbacks are the user's code: they run outside of all locks, in a thread of the link's that runs nothing else, and
+   may wait for other results there. Hooks are our own code and quick: they run in the thread that brought the last reply.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from enginery.client.silence import wait_for
+
 if TYPE_CHECKING:
+    import asyncio
+
     from enginery.client.client import Client
 
 # The words of concurrent.futures._base for its states; `wait` and `as_completed` compare with them.
@@ -31,6 +38,9 @@ CANCELLED: Final = "CANCELLED_AND_NOTIFIED"
 FINISHED: Final = "FINISHED"
 
 _guard = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    # Another thread of the parent may hold it in the moment of a fork, and would never let go of it in the child.
+    os.register_at_fork(after_in_child=_guard._at_fork_reinit)  # type: ignore[attr-defined]  # as the standard library
 _log = logging.getLogger(__name__)
 
 
@@ -68,6 +78,7 @@ class Handle(Future[Any]):
     _told = False
     _watched = False
     _callbacks: list[Callable[[Any], object]] | None = None
+    _hooks: list[Callable[[], object]] | None = None
     #: Handles that are part of this one and have ended since ``settled`` was last called.
     _unheard: list[Handle] | None = None
 
@@ -88,25 +99,32 @@ class Handle(Future[Any]):
             return True
 
     def settled(self) -> None:
-        """Tell waiters and run callbacks, those of ended parts first. Called without locks, more than once if need be."""
+        """Tell waiters and have callbacks run, those of ended parts first. Called without locks, as often as need be."""
+        callbacks = self._tell()
+        if callbacks:
+            self.client.link.call_back(partial(self._call_all, callbacks))
+
+    def _tell(self) -> list[Callable[[Any], object]] | None:
+        """Tell waiters, once. Returns the callbacks, which the caller sees to."""
         if self._unheard:
             self._complete_parts()
         with _guard:
             if self._ended is None or self._told:
-                return
+                return None
             watched = self._watched
             if not watched:
                 self._told = True
-                callbacks, self._callbacks = self._callbacks, None
         if watched:
             with self._condition:
                 if not self._claim():
-                    return
+                    return None
                 self._tell_waiters()
-            with _guard:
-                callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            self._call(callback)
+        with _guard:
+            callbacks, self._callbacks = self._callbacks, None
+            hooks, self._hooks = self._hooks, None
+        for hook in hooks or ():
+            hook()
+        return callbacks
 
     def _complete_parts(self) -> None:
         with _guard:
@@ -130,6 +148,10 @@ class Handle(Future[Any]):
                 waiter.add_result(self)
         self._condition.notify_all()
 
+    def _call_all(self, callbacks: list[Callable[[Any], object]]) -> None:
+        for callback in callbacks:
+            self._call(callback)
+
     def _call(self, callback: Callable[[Any], object]) -> None:
         try:
             callback(self)
@@ -140,7 +162,7 @@ class Handle(Future[Any]):
         """Whether the outcome is an error. Asked after the end only."""
         raise NotImplementedError
 
-    def _withdraw(self) -> None:
+    def _withdraw(self, *, interrupt: bool) -> None:
         """Take back what has not begun: the other half of ``cancel``."""
         raise NotImplementedError
 
@@ -159,11 +181,16 @@ class Handle(Future[Any]):
         waiting threads get CancelledError, and a reply that comes after all is dropped. An engine that has
         begun the task finishes it; see ``abort(interrupt=True)`` for stopping it.
         """
+        return self._cancel(interrupt=False)
+
+    def _cancel(self, *, interrupt: bool) -> bool:
+        """As ``cancel``; with ``interrupt`` what has begun is stopped, too."""
         if not self._end(CANCELLED):
             return self._ended == CANCELLED
-        self._withdraw()
-        self.settled()
+        self._withdraw(interrupt=interrupt)
+        callbacks = self._tell()
         self.client.link.wake()
+        self._call_all(callbacks or [])
         return True
 
     def cancelled(self) -> bool:
@@ -179,7 +206,10 @@ class Handle(Future[Any]):
         return False
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Call ``fn(self)`` once this ended: at once if it has, else in the thread that brings the last reply."""
+        """Call ``fn(self)`` once this ended: at once if it has, else in a thread that runs callbacks one after another.
+
+        It may wait for other results. What it raises is logged.
+        """
         with _guard:
             if not self._told:
                 if self._callbacks is None:
@@ -187,6 +217,16 @@ class Handle(Future[Any]):
                 self._callbacks.append(fn)
                 return
         self._call(fn)
+
+    def _hook(self, hook: Callable[[], object]) -> None:
+        """Call ``hook()``, which is quick and ours, once this ended; at once if it has."""
+        with _guard:
+            if not self._told:
+                if self._hooks is None:
+                    self._hooks = []
+                self._hooks.append(hook)
+                return
+        hook()
 
     def set_running_or_notify_cancel(self) -> bool:
         """Whether it is still wanted. Handles are run by engines; there is nothing to set."""
@@ -208,10 +248,25 @@ class Handle(Future[Any]):
         return True, False, None if error else self.result(), error
 
     def __await__(self) -> Generator[Any, None, Any]:
-        # Costs 40 ms to import; who awaits has it already.
-        from asyncio import wrap_future
+        return self._awaited().__await__()
 
-        return wrap_future(self).__await__()
+    async def _awaited(self) -> Any:
+        # Costs 40 ms to import; who awaits has it already.
+        import asyncio
+
+        if self._ended is None:
+            loop = asyncio.get_running_loop()
+            news = loop.create_future()
+            self._hook(partial(wake_loop, loop, news))
+            try:
+                await news
+            except asyncio.CancelledError:
+                # Nobody else is to have it: the work ends with the task that awaited it.
+                self._cancel(interrupt=True)
+                raise
+        if self._ended == CANCELLED:
+            raise asyncio.CancelledError(f"{self!r} was cancelled before its result came.")
+        return self.result()
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
@@ -222,11 +277,28 @@ class Handle(Future[Any]):
         """Wait for ``predicate``; this thread drives the link meanwhile. Negative or None: for ever."""
         if predicate():
             return True
-        return self.client.link.wait_for(predicate, seconds(timeout))
+        return wait_for(self.client.link, predicate, seconds(timeout), self._tell_wait)
+
+    def _tell_wait(self) -> str:
+        """What is awaited, in words, for a person who waits."""
+        return repr(self)
 
     def _check_cancelled(self) -> None:
         if self._ended == CANCELLED:
             raise CancelledError(f"{self!r} was cancelled before its result came.")
+
+
+def wake_loop(loop: asyncio.AbstractEventLoop, news: asyncio.Future[None]) -> None:
+    """From another thread: have an event loop go on with who waits for ``news``."""
+
+    def tell() -> None:
+        if not news.done():
+            news.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(tell)
+    except RuntimeError:
+        pass  # the loop is closed: nobody waits any more
 
 
 def seconds(timeout: float | None) -> float | None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 from weakref import ref
 
+from enginery.client import explain
 from enginery.client.handle import Handle, seconds
 from enginery.client.log import Log, Lookup
 from enginery.client.metadata import message_id, task_id
+from enginery.client.progress import Progress, wait_shown
 from enginery.client.result import AsyncResult
-from enginery.client.targets import Deadline, EngineTargets
-from enginery.client.timing import progress_bar
+from enginery.client.silence import wait_for
+from enginery.client.targets import EngineTargets
+
+#: How long the end of killed engines may take to be told, in seconds.
+DYING: Final = 10.0
 
 
 class Jobs(EngineTargets):
@@ -121,32 +126,42 @@ class Jobs(EngineTargets):
         Jobs are message ids, positions in ``history``, results, any other Futures, or collections of them.
         """
         if jobs is None:
-            return self.link.wait_for(lambda: not self.link.outstanding, seconds(timeout))
+            return wait_for(self.link, lambda: not self.link.outstanding, seconds(timeout), self._tell_outstanding)
         pending = self._jobs(jobs)
         if all(isinstance(each, Handle) for each in pending):
-            return self.link.wait_for(_all_ended(pending), seconds(timeout))
+            ended = _AllEnded(pending)
+            return wait_for(self.link, ended, seconds(timeout), ended.tell)
         return not concurrent.futures.wait(pending, seconds(timeout)).not_done
 
+    def _tell_outstanding(self) -> str:
+        """What is waited for when everything is, in words."""
+        ids = self.link.outstanding_ids()
+        return f"{len(ids)} requests. The first: {explain.in_short(self, ids[0])}" if ids else "nothing any more"
+
     def wait_interactive(self, jobs: Any = None, interval: float = 1.0, timeout: float | None = -1.0) -> bool:
-        """As ``wait``, with a progress bar that is renewed every ``interval`` seconds."""
+        """As ``wait``, with a progress bar that is renewed every ``interval`` seconds. It counts items, not requests."""
         pending = self.log.results() if jobs is None else self._jobs(jobs)
-        total = len(pending)
-        deadline = Deadline(timeout)
-        with progress_bar(total, "waiting", unit="jobs") as bar:
-            while True:
-                done = sum(job.done() for job in pending)
-                bar.update(done - bar.n)
-                if done == total:
-                    return True
-                left = deadline.left()
-                if left is not None and left <= 0:
-                    return False
-                self.wait(pending, interval if left is None else min(interval, left))
+        progress = Progress("waiting", lambda: sum(map(_items, pending)), lambda: sum(map(_done_items, pending)), 0.0)
+        return wait_shown(
+            progress,
+            lambda _enough, left: self.wait(pending, left),
+            lambda: all(job.done() for job in pending),
+            timeout=seconds(timeout),
+            tell=_AllEnded([job for job in pending if isinstance(job, Handle)]).tell,
+            interval=interval,
+        )
 
     # --- taking back ----------------------------------------------------------------------------------------------
 
     def abort(
-        self, jobs: Any = None, targets: Any = None, block: bool | None = None, *, interrupt: bool = False
+        self,
+        jobs: Any = None,
+        targets: Any = None,
+        block: bool | None = None,
+        *,
+        interrupt: bool = False,
+        kill_after: float | None = None,
+        restart: bool = False,
     ) -> None:
         """Take back requests that have not begun; their results become TaskAborted.
 
@@ -155,7 +170,12 @@ class Jobs(EngineTargets):
             targets: Only what was sent to these engines.
             block: Wait until the results of all of them are there.
             interrupt: Also stop what has begun.
+            kill_after: Seconds to wait for what was interrupted; then the engines that still run it (in C code, for
+                instance, which hears of no interrupt) are killed, and its results become EngineError. Implies
+                ``interrupt``.
+            restart: Have the engines that are killed started anew.
         """
+        interrupt = interrupt or kill_after is not None
         waiting = [job for job in (self.log.results() if jobs is None else self._jobs(jobs)) if not job.done()]
         only = None if targets is None else set(self.resolve(targets)[0])
         if jobs is None and only is None:
@@ -164,8 +184,28 @@ class Jobs(EngineTargets):
             ids = [task for job in waiting for task in _ids_at(job, only)]
         if ids:
             self.link.abort(ids, interrupt=interrupt)
+        if kill_after is not None:
+            self._insist(frozenset(ids), kill_after, restart=restart)
         if self.block if block is None else block:
             self.wait(waiting)
+
+    def _insist(self, ids: frozenset[int], patience: float, *, restart: bool) -> None:
+        """Kill the engines that still have some of these requests after a while."""
+        link = self.link
+        if link.wait_for(lambda: ids.isdisjoint(link.outstanding_ids()), patience):
+            return
+        status = link.ask("queue_status", {"targets": None, "verbose": True})
+        assert isinstance(status, dict), "queue_status is answered by a mapping"
+        engines = [
+            int(engine)
+            for engine, has in status.items()
+            if isinstance(has, dict) and not ids.isdisjoint([*has["queue"], *has["tasks"]])
+        ]
+        if engines and restart:
+            link.shutdown(engines, restart=True)
+        elif engines:
+            link.signal(engines, "SIGKILL")
+        link.wait_for(lambda: ids.isdisjoint(link.outstanding_ids()), DYING)
 
 
 def _ids_at(result: AsyncResult, engines: set[int] | None) -> list[int]:
@@ -179,17 +219,28 @@ def _ids_at(result: AsyncResult, engines: set[int] | None) -> list[int]:
     ]
 
 
+def _items(job: Any) -> int:
+    """How many items of the user's a job stands for."""
+    return len(job) if isinstance(job, AsyncResult) else 1
+
+
+def _done_items(job: Any) -> int:
+    return _items(job) if job.done() else job.progress if isinstance(job, AsyncResult) else 0
+
+
 class _AllEnded:
     """Whether all of some results ended; looks at each ended one once."""
 
-    def __init__(self, pending: list[Handle]) -> None:
-        self.pending = list(pending)
+    def __init__(self, pending: list[Any]) -> None:
+        self.pending: list[Handle] = list(pending)
+        self.total = len(self.pending)
+
+    def tell(self) -> str:
+        """What is waited for, in words."""
+        left = [each for each in self.pending if not each.done()]
+        return f"{len(left)} of {self.total} jobs. The last: {left[-1]._tell_wait()}" if left else "nothing any more"
 
     def __call__(self) -> bool:
         while self.pending and self.pending[-1].done():
             self.pending.pop()
         return not self.pending
-
-
-def _all_ended(pending: list[Any]) -> _AllEnded:
-    return _AllEnded(pending)

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
+from enginery.client.callbacks import Callbacks
 from enginery.client.sharing import Sharing
 from enginery.core.requests import OVERHEAD, Requests
 from enginery.errors import ConnectionLost, Refused, VersionMismatch
@@ -24,7 +25,7 @@ from enginery.net.sockets import dial
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from enginery.core.requests import Sink
     from enginery.net.connection_file import ConnectionInfo
@@ -38,6 +39,8 @@ MISSES: Final = 10
 ID_BLOCK: Final = 4096
 #: Bytes outstanding until the controller has said how much it allows.
 FIRST_WINDOW: Final = 64 << 20
+#: How long callbacks may take when the link is closed, in seconds.
+LAST_CALLS: Final = 1.0
 
 
 class Link:
@@ -48,6 +51,7 @@ class Link:
         self.info = info
         self.session = secrets.token_hex(8)
         self.number = -1
+        self.scheme = ""  #: how the controller finds engines for balanced tasks
         self._pid = os.getpid()
         self._requests = Requests(time.time)
         # The line's speaker has these two, straight from the mind: they are called several times in each round trip.
@@ -58,6 +62,9 @@ class Link:
         self._next_id = 0
         self._numbers = itertools.count(1)
         self._callbacks: list[Callable[[list[m.EngineInfo], list[m.Departure]], None]] = []
+        self._calls = Callbacks("enginery-callbacks")
+        #: Has something of the user's called later, by a thread that does nothing else.
+        self.call_back = self._calls.put
         self._most_tasks = FIRST_WINDOW // OVERHEAD
         self._window = FIRST_WINDOW
         self._period = 3.0
@@ -115,12 +122,14 @@ class Link:
             )
             raise TimeoutError(msg) if answered is False else ConnectionLost(msg)
         self.number = welcome.number
+        self.scheme = welcome.scheme
         self._next_id = welcome.number << m.CLIENT_SHIFT
         self._period = welcome.period
         self._window = welcome.window or FIRST_WINDOW
         self._most_tasks = self._window // OVERHEAD
         self._next_ping = time.monotonic() + self._period
         self._sharing = Sharing(welcome.runtime, self.number, self._requests.say)
+        self._requests.lend = self._sharing.lend
         self._requests.take_shared = self._sharing.take
 
     @property
@@ -146,19 +155,37 @@ class Link:
         """Ids of the tasks whose results have not arrived."""
         return list(self._requests.outstanding)
 
+    def unsent(self, tasks: Sequence[int]) -> set[int]:
+        """Those of some tasks that cannot leave this process at the moment."""
+        self._line.flush()
+        return self._requests.unsent(tasks)
+
+    def silence(self) -> float:
+        """Seconds since the controller was last heard."""
+        return time.monotonic() - self._heard
+
+    def divert(self, tasks: Sequence[int], sink: Sink) -> None:
+        """Have what still comes for some tasks go to another sink."""
+        with self._line.lock:
+            outstanding = self._requests.outstanding
+            outstanding.update((task, sink) for task in tasks if task in outstanding)
+
     def wake(self) -> None:
         """Have every thread that waits look at its condition again: it has come true without the controller."""
         self._line.announce()
 
     def close(self) -> None:
         """Say good-bye and close. Tasks already submitted run on; whoever still waits gets ConnectionLost."""
-        if self._line.closed:
-            return
-        if os.getpid() == self._pid:
+        with self._line.lock:
+            if self._line.closed:
+                return
             self._requests.say(m.Bye("the client was closed"))
+            self._line.flush()
+            # Before the line is closed: who waits shall be woken by that, and then find the reason.
+            self._lose("This client was closed")
         self._line.close()
-        self._lose("This client was closed")
         self.after_turn()
+        self._calls.close(LAST_CALLS)
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -195,12 +222,10 @@ class Link:
         outstanding = len(requests.outstanding)
         if outstanding >= self._most_tasks or requests.heavy >= self._window:
             self._wait_for_room()
-        if buffers:
-            buffers = self._sharing.lend(task, buffers)
         requests.submit(task, buffers, sink)
         # Nothing else under way: sent from here, for a hand-over to the line's thread would cost a quarter of the
         # round trip. Else that thread sends all there is when it gets its turn.
-        if outstanding or buffers:
+        if outstanding or requests.frames:
             self._wake()
         else:
             self._line.flush()
@@ -218,7 +243,7 @@ class Link:
             self._wait_for_room()
         if any(buffers):
             for task, mine in zip(tasks, buffers, strict=True):
-                requests.submit(task, self._sharing.lend(task, mine) if mine else mine, sink)
+                requests.submit(task, mine, sink)
         else:
             requests.submit_many(tasks, sink)
         self._wake()
@@ -239,11 +264,9 @@ class Link:
             requests.introduce(function.digest, function.body)
         if len(requests.outstanding) >= self._most_tasks or requests.heavy >= self._window:
             self._wait_for_room()
-        if buffers:
-            buffers = self._sharing.lend(task, buffers, len(targets))
         outstanding = len(requests.outstanding)
         requests.submit_request(m.Request(targets, task), buffers, sink)
-        if outstanding or buffers:
+        if outstanding or requests.frames:
             self._wake()
         else:
             self._line.flush()
@@ -290,14 +313,14 @@ class Link:
 
         Raises ConnectionLost if that can never be because the connection is gone.
         """
-        if self._line.wait_for(lambda: predicate() or self._lost is not None, timeout):
-            if predicate():
-                return True
+        if self._line.wait_for(lambda: predicate() or self._lost is not None, timeout) and predicate():
+            return True
+        if self._lost is not None:
             raise ConnectionLost(self._lost)
         return False
 
     def add_news_callback(self, callback: Callable[[list[m.EngineInfo], list[m.Departure]], None]) -> None:
-        """Call ``callback(joined, left)`` after each change of engines, outside of locks."""
+        """Call ``callback(joined, left)`` after each change of engines, outside of locks. It must be quick."""
         self._callbacks.append(callback)
 
     def _wait_for_room(self) -> None:
@@ -332,6 +355,8 @@ class Link:
 
     def tick(self, now: float) -> None:
         """See ``net.line.Speaker``."""
+        if now - self._next_ping > self._period:
+            self._heard = now  # this process was stopped itself, and what came meanwhile is still to be read
         self._next_ping = now + self._period
         silence = now - self._heard
         if silence > self._period * MISSES:
@@ -345,12 +370,10 @@ class Link:
         return self._next_ping
 
     def after_turn(self) -> None:
-        """See ``net.line.Speaker``: callbacks run here."""
+        """See ``net.line.Speaker``."""
         requests = self._requests
-        while requests.news:
-            news = requests.news.popleft()
-            for callback in self._callbacks:
-                callback(news.joined, news.left)
+        if requests.news:
+            self._tell_news()
         settled = requests.settled
         while settled:
             try:
@@ -358,6 +381,23 @@ class Link:
             except IndexError:  # another thread was quicker
                 return
             sink.settled()
+
+    def _tell_news(self) -> None:
+        while True:
+            try:
+                news = self._requests.news.popleft()
+            except IndexError:
+                return
+            for callback in self._callbacks:
+                callback(news.joined, news.left)
+
+    def forked(self) -> None:
+        """See ``net.line.Speaker``."""
+        self._next_ping = float("inf")
+        self._lost = (
+            f"This client belongs to process {self._pid}, of which this process ({os.getpid()}) is a fork. "
+            "Connect a new Client here."
+        )
 
     def _lose(self, why: str) -> None:
         if self._lost is not None:

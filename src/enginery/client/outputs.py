@@ -1,19 +1,17 @@
-"""What engines print and display while they run a request: kept with its result, and shown.
+"""What engines print and display while they run a request: kept with its result.
 
-A result keeps the newest 10 MB of it. When it drops older output, the text it returns says so.
+A result keeps the newest 10 MB of it. When it drops older output, the text it returns says so, and so does who shows it.
 """
 
 from __future__ import annotations
 
-import queue
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
-from msgspec import msgpack
+from enginery.client.pieces import decoded, shown_in_the_end
 
 if TYPE_CHECKING:
     from enginery.wire.messages import Output
@@ -23,164 +21,137 @@ LIMIT: Final = 10_000_000
 #: What an entry costs besides its text.
 _OVERHEAD: Final = 200
 
-Listener = Callable[[int, int, "Output"], None]
+#: Index of the request, engine, output.
+Entry = tuple[int, int, "Output"]
 
 
 class Spoken:
     """Output of the requests of one result, oldest first. Added to under the link's lock, read by anybody."""
 
-    __slots__ = ("_entries", "_size", "data", "dropped", "listeners")
+    __slots__ = (
+        "_added",
+        "_by_index",
+        "_entries",
+        "_guard",
+        "_latest",
+        "_size",
+        "_total",
+        "data",
+        "dropped",
+        "listeners",
+    )
 
     def __init__(self) -> None:
-        self._entries: deque[tuple[int, int, Output]] = deque()
+        self._entries: deque[Entry] = deque()
+        self._guard = threading.Lock()
+        self._by_index: dict[int, list[Entry]] | None = None
+        self._latest: dict[int, int] = {}
         self._size = 0
-        #: Bytes that were dropped.
+        self._added = 0
+        self._total = 0
+        #: How much was dropped, in characters and bytes.
         self.dropped = 0
-        #: What engines published, by index of the request.
-        self.data: dict[int, dict[str, Any]] = {}
-        #: Called with index, engine and output, under the link's lock.
-        self.listeners: list[Listener] = []
+        #: What engines published, by index of the request and by name: packed values.
+        self.data: dict[int, dict[str, tuple[bytes, list[bytes]]]] = {}
+        #: Called after each output, under the link's lock.
+        self.listeners: list[Callable[[], object]] = []
 
     def add(self, index: int, engine: int, output: Output) -> None:
         """Keep an output, and drop the oldest ones if there are too many."""
         if output.kind == "data":
-            self.data.setdefault(index, {}).update(_mapping(output))
+            # Unpacked by who asks: here, under the link's lock, the user's classes must not run.
+            self.data[index] = self.data.get(index, {}) | decoded(output)
         else:
-            self._entries.append((index, engine, output))
-            self._size += _weight(output)
-            while self._size > LIMIT:
-                weight = _weight(self._entries.popleft()[2])
-                self._size -= weight
-                self.dropped += weight
+            with self._guard:
+                self._keep((index, engine, output))
         for listener in self.listeners:
-            listener(index, engine, output)
+            listener()
 
-    def entries(self) -> list[tuple[int, int, Output]]:
-        """All that is kept, as ``(index, engine, output)``."""
-        while True:
-            try:
-                return list(self._entries)
-            except RuntimeError:  # another thread added one in between: look again
-                continue
+    def _keep(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        self._by_index = None
+        length = _length(entry)
+        self._added += 1
+        self._latest[entry[0]] = self._added
+        self._total += length
+        self._size += length + _OVERHEAD
+        while self._size > LIMIT:
+            length = _length(self._entries.popleft())
+            self._size -= length + _OVERHEAD
+            self.dropped += length
 
-    def text(self, kind: str, index: int | None = None) -> str:
-        """All stdout or stderr of one request, or of all of them."""
-        parts = [out.text for at, _, out in self.entries() if out.kind == kind and index in {None, at}]
+    @property
+    def has_any(self) -> bool:
+        """Whether there was any output."""
+        return bool(self._added or self.data)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """All that is kept."""
+        with self._guard:
+            return list(self._entries)
+
+    def entries_of(self, index: int) -> list[Entry]:
+        """What is kept of one request."""
+        with self._guard:
+            found = self._by_index
+            if found is None:
+                found = {}
+                for entry in self._entries:
+                    found.setdefault(entry[0], []).append(entry)
+                self._by_index = found
+            return found.get(index, [])
+
+    def published(self, index: int) -> dict[str, tuple[bytes, list[bytes]]]:
+        """The newest value of each name that one request published, packed."""
+        return self.data.get(index, {})
+
+    def text(self, kind: str, index: int) -> str:
+        """All stdout or stderr of one request."""
+        parts = [output.text for _, _, output in self.entries_of(index) if output.kind == kind]
         if self.dropped and parts:
             parts.insert(0, f"[{self.dropped} bytes of earlier output were dropped: a result keeps {LIMIT}]\n")
         return "".join(parts)
 
     def bundles(self, kind: str, index: int) -> list[dict[str, Any]]:
         """What was displayed (kind display) or shown as a result (kind result): ``{"data": …, "metadata": …}``."""
-        return [_mapping(out) for at, _, out in self.entries() if out.kind == kind and at == index]
+        outputs = [output for _, _, output in self.entries_of(index)]
+        return [piece.bundle for piece in shown_in_the_end(outputs) if piece.kind == kind and piece.bundle is not None]
+
+    def error(self, index: int) -> str:
+        """The tracebacks that one request sent while it ran."""
+        outputs = [output for _, _, output in self.entries_of(index) if output.kind == "error"]
+        return "\n".join(piece.text for piece in shown_in_the_end(outputs))
 
 
-def _weight(output: Output) -> int:
-    return len(output.text) + len(output.data) + _OVERHEAD
+class Cursor:
+    """Reads what a result keeps from the oldest output on, each one once. For one reader."""
+
+    def __init__(self, spoken: Spoken) -> None:
+        self.spoken = spoken
+        self._taken = 0
+        self._passed = 0
+
+    def has_news(self) -> bool:
+        """Whether there is something that was not taken yet."""
+        return self.spoken._added > self._taken
+
+    def count_fresh(self) -> int:
+        """How many requests have said something that was not taken yet."""
+        with self.spoken._guard:
+            return sum(number > self._taken for number in self.spoken._latest.values())
+
+    def take(self) -> tuple[list[Entry], int]:
+        """What has come since the last time, and how many characters of that were dropped before they could be read."""
+        spoken = self.spoken
+        with spoken._guard:
+            count = min(spoken._added - self._taken, len(spoken._entries))
+            found = list(islice(reversed(spoken._entries), count))[::-1]
+            lost = max(0, spoken.dropped - self._passed)
+            self._taken, self._passed = spoken._added, spoken._total
+        return found, lost
 
 
-def _mapping(output: Output) -> dict[str, Any]:
-    """The msgpack mapping of an output. What cannot be read is shown as what it is, never lost in silence."""
-    try:
-        found = msgpack.decode(output.data)
-    except ValueError as error:
-        return {"data": {"text/plain": f"<unreadable {output.kind}: {error}>"}, "metadata": {}}
-    return found if isinstance(found, dict) else {"data": {"text/plain": repr(found)}, "metadata": {}}
-
-
-# --- as text --------------------------------------------------------------------------------------------------------
-
-
-def plain_text(bundle: dict[str, Any]) -> str:
-    """The text of a bundle of representations."""
-    data = bundle.get("data") or {}
-    if "text/plain" in data:
-        return str(data["text/plain"])
-    return f"<{', '.join(data) or 'nothing'}>"
-
-
-def labelled(label: str, text: str) -> str:
-    """``text`` under a label: on the same line if it is one line."""
-    text = text.removesuffix("\n")
-    return f"{label}\n{text}\n" if "\n" in text else f"{label} {text}\n"
-
-
-def render(output: Output, engine: int) -> tuple[str, str]:
-    """The stream (stdout or stderr) and the text by which a live view shows an output; empty text for nothing."""
-    match output.kind:
-        case "stdout" | "stderr":
-            return output.kind, labelled(f"[{output.kind}:{engine}]", output.text)
-        case "display":
-            return "stdout", labelled(f"[output:{engine}]", plain_text(_mapping(output)))
-        case "result":
-            found = _mapping(output)
-            return "stdout", labelled(f"Out[{engine}:{found.get('execution_count', '')}]:", plain_text(found))
-        case "error":
-            return "stderr", labelled(f"[error:{engine}]", output.text or plain_text(_mapping(output)))
-        case _:
-            return "stdout", ""
-
-
-@contextmanager
-def live(spoken: Spoken) -> Iterator[None]:
-    """While the block runs, write output as it arrives, starting with what is there already.
-
-    A thread of its own writes: output arrives under the link's lock, where the user's ``sys.stdout`` must not run.
-    """
-    lines: queue.SimpleQueue[tuple[int, Output] | None] = queue.SimpleQueue()
-
-    def listen(index: int, engine: int, output: Output) -> None:  # noqa: ARG001 - the shape of a Listener
-        lines.put((engine, output))
-
-    # Listening first: an output that arrives in between is found among the entries and in the queue, once each.
-    spoken.listeners.append(listen)
-    early = spoken.entries()
-    for _, engine, output in early:
-        _write(*render(output, engine))
-    writer = threading.Thread(target=_write_all, args=(lines, early), name="enginery-output", daemon=True)
-    writer.start()
-    try:
-        yield
-    finally:
-        spoken.listeners.remove(listen)
-        lines.put(None)
-        writer.join()
-
-
-def _write_all(lines: queue.SimpleQueue[tuple[int, Output] | None], early: list[tuple[int, int, Output]]) -> None:
-    known = {id(output) for _, _, output in early}
-    while (line := lines.get()) is not None:
-        engine, output = line
-        if id(output) not in known:
-            _write(*render(output, engine))
-
-
-def _write(stream: str, text: str) -> None:
-    if text:
-        out: TextIO = sys.stderr if stream == "stderr" else sys.stdout
-        out.write(text)
-        out.flush()
-
-
-def display(engines: list[tuple[int, int]], spoken: Spoken | None, groupby: str, result_only: bool) -> None:
-    """Write all output of some requests, given as ``(engine, index)``, grouped as ``display_outputs`` says."""
-    if groupby not in {"type", "engine", "order"}:
-        raise ValueError(f"groupby must be 'type', 'engine' or 'order', not {groupby!r}.")
-    if spoken is None:
-        return
-    kinds = ["result"] if result_only else ["stdout", "stderr", "display", "result", "error"]
-    entries = [entry for entry in spoken.entries() if entry[2].kind in kinds]
-    if groupby == "order":
-        for _, engine, output in entries:
-            _write(*render(output, engine))
-        return
-    cells = [(kind, at) for kind in kinds for _, at in engines]
-    if groupby == "engine":
-        cells = [(kind, at) for _, at in engines for kind in kinds]
-    for kind, at in cells:
-        mine = [(engine, output) for index, engine, output in entries if index == at and output.kind == kind]
-        if kind in {"stdout", "stderr"} and mine:
-            _write(kind, labelled(f"[{kind}:{mine[0][0]}]", "".join(output.text for _, output in mine)))
-        else:
-            for engine, output in mine:
-                _write(*render(output, engine))
+def _length(entry: Entry) -> int:
+    return len(entry[2].text) + len(entry[2].data)

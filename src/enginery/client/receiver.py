@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from enginery.client.handle import CANCELLED, FINISHED, _guard
 from enginery.client.outputs import Spoken
-from enginery.client.replies import Columns, Failed, Joined, open_fault, open_value
+from enginery.client.replies import Columns, Failed, Joined, as_raised, open_fault, open_value
 from enginery.client.timing import Timed
 from enginery.wire.messages import Result, Status
 
@@ -53,6 +53,8 @@ class Receiver(Timed):
     _wakers: tuple[Callable[[], object], ...] = ()
     _method = "apply"
     _return_exceptions = False
+    #: Whether errors of user code are raised as they are, not as RemoteError.
+    _bare = False
     _flavour: tuple[bool, bool] = (False, False)
     #: Kept for programs that set it. Nothing is cached outside of the result itself, so there is nothing to drop.
     owner = False
@@ -84,7 +86,7 @@ class Receiver(Timed):
                 if self._ended is None:
                     self._arrived = (result, engine, buffers, when)
                     self._ended = FINISHED
-                    if self._callbacks is None and not self._watched:
+                    if self._callbacks is None and self._hooks is None and not self._watched:
                         # Nobody to be told, which is the rule: spares the link the call of `settled`.
                         self._told = True
                         return False
@@ -198,7 +200,8 @@ class Receiver(Timed):
                 return self._convert(self, index, value, engine)
             return value
         info = self.client.engine_info(engine if engine >= 0 else self.reply_engine(index), self._method)
-        return open_fault(status, fault, info)
+        failed = open_fault(status, fault, info)
+        return as_raised(failed, payload) if self._bare else failed
 
     def _id_at(self, index: int) -> int:
         return self._first + index if self._ids is None else self._ids[index]
@@ -219,9 +222,12 @@ class Receiver(Timed):
             return sum(self._many.has(index) for index in range(len(self._many)))
         return self._count if self._many is not None else int(self._arrived is not None)
 
+    def _arrived_bytes(self) -> int:
+        return sum(weight for index, weight in enumerate(self._weights or ()) if self.reply_arrived(index))
+
     def running(self) -> bool:
         """Whether an engine was heard working on it."""
-        return self._ended is None and (self._count > 0 or self._spoken is not None)
+        return self._ended is None and (self._count > 0 or (self._spoken is not None and self._spoken.has_any))
 
     def _has_failed(self) -> bool:
         if self._many is None:

@@ -6,14 +6,16 @@ turn into values when first looked at, and arrays of times and engines.
 
 from __future__ import annotations
 
+import os
 import threading
 from array import array
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, final
 
-from enginery.errors import exception_from_fault
+from enginery.errors import RemoteError, exception_from_fault
+from enginery.wire.exceptions import unpack_exception
 from enginery.wire.messages import Fault, Status
-from enginery.wire.serialize import unpack
+from enginery.wire.serialize import Buffer, unpack
 
 if TYPE_CHECKING:
     from enginery.client.metadata import Metadata
@@ -26,6 +28,8 @@ _OPENED: Final = 2
 #: Guards the step from packed to opened, a few bytecodes long, so that all threads see one value. No user code runs
 #: under it: two threads may unpack the same payload, and one of the two values is thrown away.
 _publishing = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_publishing._at_fork_reinit)  # type: ignore[attr-defined]  # see client.handle
 
 _STATUS_WORDS: Final = {Status.OK: "ok", Status.ERROR: "error", Status.ABORTED: "aborted"}
 
@@ -44,7 +48,7 @@ class Failed:
 Opener = Callable[[int, int, bytes, "Sequence[memoryview]", "Fault | None", int], object]
 
 
-def open_value(payload: bytes, buffers: Sequence[memoryview]) -> object:
+def open_value(payload: bytes, buffers: Sequence[Buffer]) -> object:
     """The value of a good reply. A payload that cannot be unpacked here is a failure, too."""
     try:
         return unpack(payload, buffers)
@@ -58,6 +62,16 @@ def open_fault(status: int, fault: Fault | None, engine_info: dict[str, object])
     if fault is None:
         fault = Fault("KernelError", "KernelError", f"The request ended with status {status} and no explanation.")
     return Failed(exception_from_fault(fault.kind, fault.ename, fault.evalue, fault.traceback, engine_info))
+
+
+def as_raised(failed: Failed, payload: bytes) -> Failed:
+    """The exception that user code raised in place of its description, which becomes its cause; if it was sent."""
+    if isinstance(failed.error, RemoteError) and payload:
+        original = unpack_exception(payload)
+        if original is not None and not isinstance(original, StopIteration):  # it would end the caller's generator
+            original.__cause__ = failed.error
+            return Failed(original)
+    return failed
 
 
 def status_word(status: int) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
+from contextlib import suppress
 from typing import Any, Final
 from warnings import warn
 
+from enginery.client import explain
 from enginery.client.described import Described
 from enginery.client.execute_reply import ExecuteReply
 from enginery.client.handle import CANCELLED, FINISHED, _guard, seconds
@@ -202,29 +204,41 @@ class AsyncResult(Described):
         return message_id(self.client.session, self._id_at(missing[0] if missing else 0))
 
     def why(self) -> str:
-        """Why it is not done, in a sentence; asks the controller. Raises ConnectionLost."""
+        """Why it is not done: a sentence for each request that has not ended. Asks the controller."""
+        return explain.why(self)
+
+    def _tell_wait(self) -> str:
         missing = self._open_ids()
-        if self._ended is not None or not missing:
-            return "It is done."
-        reason = str(self.client.link.ask("why", {"task": missing[0]}))
-        return reason if self._size() == 1 else f"{len(missing)} of {self._size()} are missing. The first: {reason}"
+        total = self._size()
+        what = f"the result of {self._fname}" if total == 1 else f"{len(missing)} of {total} results of {self._fname}"
+        if not missing:
+            return f"{what}: they are all here, and their input has not ended."
+        return f"{what} (message id {message_id(self.client.session, missing[0])}): " + explain.in_short(
+            self.client, missing[0]
+        )
 
     # --- giving up ------------------------------------------------------------------------------------------------
 
-    def abort(self, interrupt: bool = False) -> None:
+    def abort(self, interrupt: bool = False, *, kill_after: float | None = None, restart: bool = False) -> None:
         """Take back what has not begun; with ``interrupt`` also stop what has. Its result becomes TaskAborted.
+
+        ``kill_after`` waits so many seconds, and then kills the engines that have not heeded the interrupt; with
+        ``restart`` they are started anew. See ``Client.abort``.
 
         Raises RuntimeError if all results are there already.
         """
         if self._ended is not None:
             raise RuntimeError(f"{self!r} is done already: there is nothing left to abort.")
-        self.client.link.abort(self._open_ids(), interrupt=interrupt)
+        if kill_after is not None:
+            self.client.abort(self, block=False, kill_after=kill_after, restart=restart)
+        else:
+            self.client.link.abort(self._open_ids(), interrupt=interrupt)
 
-    def _withdraw(self) -> None:
+    def _withdraw(self, *, interrupt: bool) -> None:
         ids = self._open_ids()
         for part in self._parts or ():
             part._ended_with(CANCELLED)
-        self.client.link.abort(ids)
+        self.client.link.abort(ids, interrupt=interrupt)
         for waker in self._wakers:
             waker()
 
@@ -267,12 +281,14 @@ class AsyncResult(Described):
         joined._submitted = min(part._submitted for part in results)
         joined._targets = [part.reply_engine(index) for part, index in pairs]
 
-        def check(_: object) -> None:
+        def check() -> None:
+            for waker in joined._wakers:
+                waker()
             if all(part._ended is not None for part in results):
                 joined._ended_with(FINISHED)
 
         for part in results:
-            part.add_done_callback(check)
+            part._hook(check)
         return joined
 
     # --- as a collection ------------------------------------------------------------------------------------------
@@ -321,7 +337,8 @@ class AsyncResult(Described):
         news = asyncio.Event()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(news.set)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(news.set)
 
         with _guard:
             self._wakers = (*self._wakers, wake)
@@ -330,6 +347,9 @@ class AsyncResult(Described):
                 self._check_cancelled()
                 await news.wait()
                 news.clear()
+        except asyncio.CancelledError:
+            self._cancel(interrupt=True)
+            raise
         finally:
             with _guard:
                 self._wakers = tuple(each for each in self._wakers if each is not wake)

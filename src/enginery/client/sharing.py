@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from enginery.core.sharing import put_together, set_aside
+from enginery.core.sharing import own, put_together, set_aside
 from enginery.net.segments import Pool, read_segment
 from enginery.wire.messages import Fault, Release, Status
 
@@ -36,16 +36,15 @@ class Sharing:
         self._say = say
 
     def lend(self, task: Task, buffers: list[memoryview], copies: int = 1) -> list[memoryview]:
-        """Put the large buffers of a task into segments; those that stay frames are returned.
+        """Put the large buffers of a task that is about to be sent into segments; those that stay frames are returned.
 
-        To be called before the task is submitted. The task has ``copies`` with consecutive ids.
+        There are ``copies`` of the task, with consecutive ids.
         """
         if self.pool.closed:
-            return buffers
-        frames, shared = set_aside(buffers, self.pool)
-        if shared is not None:
-            task.frames, task.shared = len(frames), shared
-            loan = _Loan([segment.name for segment in shared], copies)
+            return [own(buffer) for buffer in buffers]
+        frames = set_aside(task, buffers, self.pool)
+        if task.shared is not None:
+            loan = _Loan([segment.name for segment in task.shared], copies)
             self.loans.update(dict.fromkeys(range(task.id, task.id + copies), loan))
         return frames
 
@@ -60,15 +59,16 @@ class Sharing:
 
     def take(self, result: Result, frames: list[memoryview]) -> list[memoryview]:
         """All buffers of a result. Its segments are ours for as long as we need them, and the engine is told so."""
-        shared = result.shared or []
-        result.shared = None
+        names = [segment.name for segment in result.shared or ()]
         try:
-            return put_together(frames, shared, self._read)  # type: ignore[return-value]  # views, all of them
+            result.payload, buffers = put_together(result, frames, self._read)
+            return buffers  # type: ignore[return-value]  # views, all of them
         except OSError as error:
             result.status, result.fault = Status.LOST, Fault("EngineError", "EngineError", f"{error} {_ADVICE}")
             return []
         finally:
-            self._say(Release([segment.name for segment in shared]))
+            result.shared = None
+            self._say(Release(names))
 
 
 _ADVICE = (

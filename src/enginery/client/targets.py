@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import operator
-import sys
-import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from enginery.client.handle import seconds
-from enginery.client.timing import progress_bar
+from enginery.client.progress import Progress, are_wanted, wait_shown
+from enginery.client.promise import Promise, kept, promised
+from enginery.client.silence import wait_for
 from enginery.errors import EngineError, NoEnginesRegistered
 
 if TYPE_CHECKING:
@@ -138,13 +137,16 @@ class EngineTargets:
         block: bool = True,
         interactive: bool | None = None,
         widget: bool | None = None,
-    ) -> Future[None] | None:
+    ) -> Promise[None] | None:
         """Wait until ``n`` engines are there.
+
+        It can be awaited: ``await client.wait_for_engines(4, block=False)``. Without ``block=False`` the event loop stands
+        still meanwhile.
 
         Args:
             n: How many; by default as many as the client's cluster was asked to start.
             timeout: Seconds to wait at most; negative or None: as long as it takes.
-            block: With False, return a Future at once.
+            block: With False, return a Future at once, which can be awaited and cancelled.
             interactive: Show a progress bar; by default where IPython runs.
             widget: Show it as a notebook widget.
 
@@ -155,19 +157,18 @@ class EngineTargets:
         """
         wanted = self._wanted_engines() if n is None else n
         if not block:
-            future: Future[None] = Future()
-            thread = threading.Thread(
-                target=self._fulfil, args=(future, wanted, timeout), name="enginery-wait-for-engines", daemon=True
+            return promised(
+                lambda is_unwanted: self._wait_for_engines(wanted, timeout, is_unwanted),
+                self.link.wake,
+                "enginery-wait-for-engines",
             )
-            thread.start()
-            return future
         if interactive is None:
-            interactive = widget or _in_ipython()
+            interactive = widget or are_wanted()
         if interactive and len(self) < wanted:
             self._wait_with_bar(wanted, timeout, widget)
         else:
             self._wait_for_engines(wanted, timeout)
-        return None
+        return kept()
 
     def _wanted_engines(self) -> int:
         cluster = self.cluster
@@ -175,18 +176,23 @@ class EngineTargets:
             raise TypeError("wait_for_engines() needs a number: this client was not made by a Cluster that knows it.")
         return int(cluster.n or sum(each.n for each in cluster.engines.values()))
 
-    def _fulfil(self, future: Future[None], wanted: int, timeout: float | None) -> None:
-        try:
-            self._wait_for_engines(wanted, timeout)
-        except Exception as error:  # handed on to whoever waits for the future
-            future.set_exception(error)
-        else:
-            future.set_result(None)
-
-    def _wait_for_engines(self, wanted: int, timeout: float | None) -> None:
+    def _wait_for_engines(
+        self, wanted: int, timeout: float | None, is_unwanted: Callable[[], bool] = lambda: False
+    ) -> None:
         before = self._departed
-        self.link.wait_for(lambda: len(self.link.engines) >= wanted or self._departed > before, seconds(timeout))
-        self._check_engines(wanted, before, timeout)
+        wait_for(
+            self.link,
+            lambda: len(self.link.engines) >= wanted or self._departed > before or is_unwanted(),
+            seconds(timeout),
+            lambda: self._tell_engines(wanted),
+        )
+        if not is_unwanted():
+            self._check_engines(wanted, before, timeout)
+
+    def _tell_engines(self, wanted: int) -> str:
+        """What is waited for, in words."""
+        there = f"{len(self)} are there ({', '.join(map(str, self.ids[:10]))})" if self.ids else "none is there"
+        return f"{wanted} engines; {there}. Their logs say why others do not come."
 
     def _check_engines(self, wanted: int, before: int, timeout: float | None) -> None:
         if len(self.link.engines) >= wanted:
@@ -204,19 +210,11 @@ class EngineTargets:
 
     def _wait_with_bar(self, wanted: int, timeout: float | None, widget: bool | None) -> None:
         before = self._departed
-        deadline = Deadline(timeout)
-        with progress_bar(wanted, "engines", widget, unit="engine") as bar:
-            while (count := len(self)) < wanted and self._departed == before and deadline.cut(1.0) > 0:
-                bar.update(min(count, wanted) - bar.n)
-                self.link.wait_for(
-                    lambda count=count: len(self) != count or self._departed > before,  # type: ignore[misc]
-                    deadline.cut(1.0),
-                )
-            bar.update(min(len(self), wanted) - bar.n)
+        wait_shown(
+            Progress("engines", lambda: wanted, lambda: min(len(self), wanted), 0.0, widget=widget, unit="engine"),
+            self.link.wait_for,
+            lambda: len(self) >= wanted or self._departed > before,
+            timeout=seconds(timeout),
+            tell=lambda: self._tell_engines(wanted),
+        )
         self._check_engines(wanted, before, timeout)
-
-
-def _in_ipython() -> bool:
-    """Whether IPython runs here. It is not imported to find out."""
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and ipython.get_ipython() is not None

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from enginery.client.handle import Handle, seconds
-
-if TYPE_CHECKING:
-    # What a bar looks like: tqdm's, or its notebook twin.
-    from tqdm import tqdm
+from enginery.client.progress import BYTES, INTERVAL, PATIENCE, Progress, are_wanted, wait_shown
 
 Moments = dt.datetime | Iterable[dt.datetime]
 
@@ -21,6 +18,8 @@ class Timed(Handle):
 
     _fname: str
     _submitted: float
+    #: Bytes that each request takes to its engine, where they are what takes long.
+    _weights: Sequence[int] | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -31,6 +30,10 @@ class Timed(Handle):
 
     def _check_ready(self) -> None:
         """Raise TimeoutError unless it ended."""
+        raise NotImplementedError
+
+    def _arrived_bytes(self) -> int:
+        """How much of ``_weights`` has reached its engine."""
         raise NotImplementedError
 
     @property
@@ -70,28 +73,23 @@ class Timed(Handle):
         last = end if isinstance(end, dt.datetime) else end_key(end)
         return (last - first).total_seconds()
 
-    def _wait_with_bar(self, interval: float, timeout: float | None, widget: bool | None, enough: Any) -> bool:
+    def _wait_with_bar(
+        self, interval: float, timeout: float | None, widget: bool | None, enough: Any, after: float = 0.0
+    ) -> bool:
         """Wait until ``enough()``, showing a progress bar that is renewed every ``interval`` seconds."""
-        deadline = None if (limit := seconds(timeout)) is None else time.monotonic() + limit
-        with progress_bar(len(self), self._fname, widget) as bar:
-            while not enough():
-                bar.update(self.progress - bar.n)
-                left = interval if deadline is None else min(interval, deadline - time.monotonic())
-                if left <= 0:
-                    return False
-                self._wait_until(enough, left)
-            bar.update(self.progress - bar.n)
-        return True
+        weights = self._weights
+        if weights is None:
+            progress = Progress(self._fname, lambda: len(self), lambda: self.progress, after, widget=widget)
+        else:
+            progress = Progress(
+                self._fname, lambda: sum(weights), self._arrived_bytes, after, widget=widget, unit=BYTES
+            )
+        return wait_shown(
+            progress, self._wait_until, enough, timeout=seconds(timeout), tell=self._tell_wait, interval=interval
+        )
 
-
-def progress_bar(total: int, title: str, widget: bool | None = None, unit: str = "tasks") -> tqdm[Any]:
-    """A progress bar on the terminal, or with ``widget=True`` as a notebook widget."""
-    if widget:
-        # Costs 100 ms and needs ipywidgets; only those who ask for a widget pay.
-        from tqdm.notebook import tqdm_notebook
-
-        return tqdm_notebook(total=total, desc=title, unit=unit)
-    # Costs 30 ms, which most clients never need.
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=title, unit=unit)
+    def _get_shown(self) -> Any:
+        """As ``get()``; where people look at it, a progress bar is shown if it takes long."""
+        if not self.done() and are_wanted():
+            self._wait_with_bar(INTERVAL, None, None, self.done, PATIENCE)
+        return self.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -52,13 +53,18 @@ class View:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.flag_names:
-            value = self._check_flag(name, value)
-            super().__setattr__(name, value)
-            # What was worked out from flags is worked out anew; see LoadBalancedView.
-            super().__setattr__("_version", self.__dict__["_version"] + 1)
-            self._flags_changed()
+            self._keep_flags({name: self._check_flag(name, value)})
         else:
             super().__setattr__(name, value)
+
+    def _keep_flags(self, flags: dict[str, Any]) -> None:
+        """Set flags to values that were checked."""
+        # Hot: bench/ submits graphs of tasks, each with flags of its own.
+        own = self.__dict__
+        own.update(flags)
+        # What was worked out from flags is worked out anew; see LoadBalancedView.
+        own["_version"] += 1
+        self._flags_changed()
 
     def _check_flag(self, name: str, value: Any) -> Any:
         """Return ``value`` as it is to be kept; raise ValueError or TypeError if it makes no sense."""
@@ -66,28 +72,35 @@ class View:
             return bool(value)
         if name == "label" and value is not None and not isinstance(value, str):
             raise TypeError(f"label must be a string, not {value!r}.")
+        if name == "label" and value is not None:
+            value.encode()  # what is no text cannot be sent; rather here than later
         return value
 
     def _flags_changed(self) -> None:
         """Forget what was worked out from flags."""
 
     def set_flags(self, **flags: Any) -> Self:
-        """Set flags by name; returns the view. Raises KeyError for a name that is none, before setting any."""
+        """Set flags by name; returns the view.
+
+        Raises KeyError for a name that is none, ValueError or TypeError for a value that makes no sense; then nothing is set.
+        """
         for name in flags:
             if name not in self.flag_names:
                 raise KeyError(f"{name!r} is no flag of {type(self).__name__}; it has {sorted(self.flag_names)}.")
-        for name, value in flags.items():
-            setattr(self, name, value)
+        check = self._check_flag
+        self._keep_flags({name: check(name, value) for name, value in flags.items()})
         return self
 
     @contextmanager
     def temp_flags(self, **flags: Any) -> Iterator[Self]:
         """Set flags while a block runs. Other threads that use this view see them, too."""
-        before = {name: getattr(self, name) for name in flags if name in self.flag_names}
+        own = self.__dict__
+        before = {name: own[name] for name in flags if name in self.flag_names}
+        self.set_flags(**flags)
         try:
-            yield self.set_flags(**flags)
+            yield self
         finally:
-            self.set_flags(**before)
+            self._keep_flags(before)
 
     def with_flags(self, **flags: Any) -> Self:
         """A view like this one, but for these flags. Unlike ``temp_flags`` it disturbs nobody."""
@@ -148,8 +161,23 @@ class View:
 
     @property
     def executor(self) -> ViewExecutor:
-        """This view as a ``concurrent.futures.Executor``."""
-        return ViewExecutor(self)
+        """This view as a ``concurrent.futures.Executor``: the same one each time, until it is shut down."""
+        found: ViewExecutor | None = self.__dict__.get("_executor")
+        if found is None or found.closed or found.view is not self:
+            found = self.__dict__["_executor"] = ViewExecutor(self)
+        return found
+
+    def register_joblib_backend(self, name: str = "ipyparallel", make_default: bool = False) -> None:
+        """Make the engines of this view known to joblib: ``with joblib.parallel_backend("ipyparallel"): …``.
+
+        Args:
+            name: What joblib shall call them, besides ``"enginery"``.
+            make_default: Let joblib use them where nothing else is said.
+
+        Raises ImportError if joblib is not installed.
+        """
+        # Optional, and on a floor above this one: known by name only.
+        import_module("enginery.integrations.joblib").register(self, name, make_default)
 
     # --- its requests ---------------------------------------------------------------------------------------------
 
@@ -179,11 +207,13 @@ class View:
         """Wait for some jobs, by default all that this view has asked for. Returns whether they are done."""
         return self.client.wait(self.client.log.results(self._number) if jobs is None else jobs, timeout)
 
-    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
-        """Take back requests that have not begun, by default all of this view's."""
+    def abort(
+        self, jobs: Any = None, targets: Any = None, block: bool | None = None, *, interrupt: bool = False
+    ) -> None:
+        """Take back requests that have not begun, by default all of this view's; with ``interrupt`` stop the others."""
         if jobs is None and targets is None:
             jobs = [result for result in self.client.log.results(self._number) if not result.done()]
-        self.client.abort(jobs, targets, block)
+        self.client.abort(jobs, targets, block, interrupt=interrupt)
 
     def get_result(self, ids: Any = None, block: bool | None = None, owner: bool = False) -> Any:
         """The AsyncResult of some requests, by default of this view's latest. See ``Client.get_result``."""

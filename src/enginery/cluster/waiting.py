@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from enginery.client.progress import PATIENCE, Progress, are_wanted
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
 
 if TYPE_CHECKING:
@@ -22,9 +23,16 @@ def wait_for_engines(client: Client, n: int, launchers: Iterable[BaseLauncher], 
 
     Raises LauncherError with its output once one of ``launchers`` has ended, TimeoutError after ``timeout`` seconds.
     """
+    with Progress(
+        "engines", lambda: n, lambda: min(len(client), n), PATIENCE if are_wanted() else -1.0, unit="engine"
+    ) as progress:
+        _wait(client, n, list(launchers), timeout, progress)
+
+
+def _wait(client: Client, n: int, launchers: list[BaseLauncher], timeout: float, progress: Progress) -> None:
     deadline = time.monotonic() + timeout
-    launchers = list(launchers)
     while True:
+        progress.update()
         left = deadline - time.monotonic()
         try:
             client.wait_for_engines(n, timeout=max(0.0, min(left, GLANCE)), interactive=False)

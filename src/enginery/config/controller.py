@@ -12,6 +12,9 @@ SCHEMES: Final = ("leastload", "pure", "lru", "plainrandom", "weighted", "twobin
 #: What ``hwm`` is called where it is not a number.
 ADAPTIVE: Final = -1
 HIGHEST_PORT: Final = 65535
+#: Bytes a client may have outstanding, by default and at least.
+DEFAULT_WINDOW: Final = 64 << 20
+SMALLEST_WINDOW: Final = 64 << 10
 
 
 class HeartMonitor(Configurable):
@@ -27,6 +30,11 @@ class TaskScheduler(Configurable):
     hwm = Integer(
         ADAPTIVE,
         help="Most tasks an engine holds at once; 0: no limit, 1: none in advance, -1 (default): as many as keep it busy.",
+    ).tag(config=True)
+    window = Integer(
+        DEFAULT_WINDOW,
+        min=SMALLEST_WINDOW,
+        help="Bytes of unfinished tasks per client; a client that submits faster than engines work is slowed beyond that.",
     ).tag(config=True)
 
 

@@ -50,6 +50,7 @@ class Departures:
         """The connection of an engine is closed."""
         if number in self._scheduler.engines:
             self._hung_up.add(number)
+            self._scheduler.engine_hung_up(number)
             self._note(number)
 
     def has_ended(self, uuid: str) -> bool:

@@ -115,7 +115,7 @@ class Controller:
         options = self._options
         scheduler = Scheduler(random=random.Random(), scheme=options.scheme, hwm=options.hwm)  # noqa: S311 - placement
         shared = str(self._segments.path) if self._segments is not None else ""
-        welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared)
+        welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared, scheme=options.scheme)
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
         server = Server(scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enginery.core import questions
 from enginery.wire.messages import Answer
@@ -13,34 +13,50 @@ if TYPE_CHECKING:
     from enginery.core.scheduler import Scheduler
     from enginery.wire.messages import Query
 
+#: Tasks looked at for one question: it takes the controller's time.
+MOST: Final = 100
 
-def _queue_status(scheduler: Scheduler, arguments: Mapping[str, object]) -> object:
+
+def _queue_status(scheduler: Scheduler, arguments: Mapping[str, object], _now: float) -> object:
     targets = arguments.get("targets")
     wanted = [int(str(target)) for target in targets] if isinstance(targets, list) else None
     return questions.queue_status(scheduler, wanted, verbose=bool(arguments.get("verbose")))
 
 
-def _statistics(scheduler: Scheduler, _arguments: Mapping[str, object]) -> object:
+def _statistics(scheduler: Scheduler, _arguments: Mapping[str, object], _now: float) -> object:
     return questions.statistics(scheduler)
 
 
-def _why(scheduler: Scheduler, arguments: Mapping[str, object]) -> object:
-    return questions.why(scheduler, int(str(arguments.get("task", -1))))
+def _why(scheduler: Scheduler, arguments: Mapping[str, object], now: float) -> object:
+    return [questions.why(scheduler, task, now) for task in _tasks(arguments)]
 
 
-QUERIES: dict[str, Callable[[Scheduler, Mapping[str, object]], object]] = {
+def _story(scheduler: Scheduler, arguments: Mapping[str, object], now: float) -> object:
+    return [questions.story(scheduler, task, now) for task in _tasks(arguments)]
+
+
+def _tasks(arguments: Mapping[str, object]) -> list[int]:
+    tasks = arguments.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(task, int) for task in tasks):
+        msg = f"the argument 'tasks' has to be a list of task ids, not {tasks!r}"
+        raise ValueError(msg)
+    return tasks[:MOST]
+
+
+QUERIES: dict[str, Callable[[Scheduler, Mapping[str, object], float], object]] = {
     "queue_status": _queue_status,
     "statistics": _statistics,
+    "story": _story,
     "why": _why,
 }
 
 
-def answer(scheduler: Scheduler, query: Query) -> Answer:
+def answer(scheduler: Scheduler, query: Query, now: float) -> Answer:
     """Answer a question. What is wrong with it is said in the answer."""
     ask = QUERIES.get(query.name)
     if ask is None:
         return Answer(query.number, error=f"No question is named {query.name!r}; there are {', '.join(QUERIES)}.")
     try:
-        return Answer(query.number, ask(scheduler, query.arguments))
+        return Answer(query.number, ask(scheduler, query.arguments, now))
     except ValueError as error:
         return Answer(query.number, error=f"{query.name}: {error}")

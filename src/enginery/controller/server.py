@@ -277,10 +277,10 @@ class Server:
             return
         self.scheduler.tasks_submitted(self.scheduler.clients[peer.number], submit.tasks, frames, now)
 
-    def _direct(self, peer: Peer, direct: m.Direct, frames: list[object], _now: float) -> None:
+    def _direct(self, peer: Peer, direct: m.Direct, frames: list[object], now: float) -> None:
         if frames and not self._frames_fit(peer, sum(request.task.frames for request in direct.requests), frames):
             return
-        self.scheduler.requests_submitted(self.scheduler.clients[peer.number], direct.requests, frames)
+        self.scheduler.requests_submitted(self.scheduler.clients[peer.number], direct.requests, frames, now)
 
     def _abort(self, peer: Peer, abort: m.Abort, _frames: list[object], _now: float) -> None:
         client = self.scheduler.clients[peer.number]
@@ -308,8 +308,8 @@ class Server:
         if mate is not None:
             self._send(self._ports[To.ENGINE], mate, m.Release(names))
 
-    def _query(self, peer: Peer, query: m.Query, _frames: list[object], _now: float) -> None:
-        self._send(self._ports[To.CLIENT], peer, answer(self.scheduler, query))
+    def _query(self, peer: Peer, query: m.Query, _frames: list[object], now: float) -> None:
+        self._send(self._ports[To.CLIENT], peer, answer(self.scheduler, query, now))
 
     def _signal(self, peer: Peer, signal: m.Signal, _frames: list[object], _now: float) -> None:
         error = ""

@@ -69,12 +69,14 @@ class Sharing:
             at += task.frames
             if task.shared:
                 try:
-                    mine = put_together(mine, task.shared, self._read)
+                    payload, mine = put_together(task, mine, self._read)
                 except OSError:
                     pass  # the engine will not find them, either, and its error becomes the result
                 else:
                     # A copy: should this engine die, the next one may be on this host.
-                    task = msgspec.structs.replace(task, frames=len(mine), shared=None)  # noqa: PLW2901 - in its place
+                    task = msgspec.structs.replace(  # noqa: PLW2901 - in its place
+                        task, payload=payload, frames=len(mine), shared=None
+                    )
             tasks.append(task)
             sent += mine
         return Assign(tasks, message.direct), sent
@@ -89,7 +91,7 @@ class Sharing:
             if result.shared:
                 names = [segment.name for segment in result.shared]
                 try:
-                    mine = put_together(mine, result.shared, self._read)
+                    result.payload, mine = put_together(result, mine, self._read)
                 except OSError as error:
                     result.status, result.fault, mine = Status.LOST, Fault("EngineError", "EngineError", str(error)), []
                 result.frames, result.shared = len(mine), None

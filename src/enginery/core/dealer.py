@@ -28,8 +28,13 @@ PREFETCH: Final = 0.010
 PREFETCH_TASKS: Final = 4000
 #: Seconds of expected work below which spreading tasks over engines costs more than it gains.
 BATCH_WORTH: Final = 0.0002
+#: A second task is sent ahead to an engine whose first one is expected to take no longer than this, in seconds: it
+#: spares a pause of a round trip, which matters less the longer tasks take.
+AHEAD: Final = 0.1
 #: Seconds without progress after which an idle engine may take tasks queued behind a slow one.
 STEAL_AFTER: Final = 0.002
+#: Seconds without progress after which queued tasks go back to all, even if no engine is idle.
+HOLD: Final = 0.05
 
 _UNLIMITED: Final = 1 << 60
 
@@ -53,6 +58,7 @@ class Dealer:
         self._open: Scheme = SCHEMES[scheme](random)
         self._dirty: dict[frozenset[int], None] = {}
         self._touched: dict[int, EngineRecord] = {}
+        self._looked = 0.0  #: when ``stuck`` last looked
 
     # --- engines ------------------------------------------------------------------------------------------------
 
@@ -108,11 +114,13 @@ class Dealer:
 
     def has_room(self, engine: EngineRecord) -> bool:
         """Whether the engine may be given another balanced task."""
+        if engine.leaving:
+            return False
         if engine.stuck:  # or what it handed back would be given to it again
             return not engine.load
         load = len(engine.balanced)
         if self.hwm is None:
-            return not load or (load < PREFETCH_TASKS and self._work(engine) < PREFETCH)
+            return not load or (load < PREFETCH_TASKS and self._work(engine) < (AHEAD if load == 1 else PREFETCH))
         return not self.hwm or load < self.hwm
 
     def _room(self, engine: EngineRecord, cost: float) -> int:
@@ -265,18 +273,28 @@ class Dealer:
     # --- stealing -----------------------------------------------------------------------------------------------
 
     def steal_due(self) -> float | None:
-        """When to look for queues stuck behind slow tasks, None while nobody idles or nothing is queued."""
-        if not self._stacked or not self.idle or self.general.live:
+        """When to look for queues stuck behind slow tasks, None while nothing is queued."""
+        if not self._stacked:
             return None
+        if not self._someone_waits():
+            return self._looked + HOLD
         due = [engine.progressed for engine in self._stacked.values() if not engine.asked_back]
         return min(due) + STEAL_AFTER if due else None
 
     def stuck(self, now: float) -> list[tuple[EngineRecord, int]]:
         """Engines that should hand back tasks now, with how many."""
-        if not self._stacked or not self.idle or self.general.live:
+        self._looked = now
+        if not self._stacked:
             return []
+        # To an idle engine half of a queue goes soon; where none is idle, a queue that does not move goes back whole,
+        # so that nothing waits behind a long task while other engines take new tasks.
+        waits = self._someone_waits()
+        patience = STEAL_AFTER if waits else HOLD
         return [
-            (engine, len(engine.balanced) if engine.direct else len(engine.balanced) // 2)
+            (engine, len(engine.balanced) // 2 if waits and not engine.direct else len(engine.balanced))
             for engine in self._stacked.values()
-            if not engine.asked_back and engine.progressed + STEAL_AFTER <= now  # as computed in steal_due
+            if not engine.asked_back and engine.progressed + patience <= now
         ]
+
+    def _someone_waits(self) -> bool:
+        return bool(self.idle) and not self.general.live

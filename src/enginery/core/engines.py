@@ -26,6 +26,7 @@ class EngineRecord:
         "functions",
         "info",
         "lanes",
+        "leaving",
         "nanny",
         "progressed",
         "stuck",
@@ -38,9 +39,10 @@ class EngineRecord:
         self.counts: dict[bytes, int] = {}  #: how many of the balanced ones call which function
         self.functions: set[bytes] = set()  #: digests of the bodies it has been sent
         self.lanes: dict[frozenset[int], None] = {}  #: restricted lanes it could serve now
-        self.progressed = now  #: when a balanced task last ended, or the first was given
+        self.progressed = now  #: when a task last ended, or the first was given
         self.completed = 0  #: results received from it
         self.asked_back = False  #: a Return is under way, or was in vain
+        self.leaving = False  #: its connection is closed, and what became of it is not known yet
         self.stuck = False  #: it was asked to hand back tasks, and no task of its has ended since
         self.nanny = -1  #: number of the nanny that watches it
 

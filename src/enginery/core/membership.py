@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from enginery.core.kept import Kept
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 #: Results put into one message at most.
 MESSAGE_RESULTS: Final = 2000
+#: Characters and bytes of output put into one message, more or less.
+MESSAGE_OUTPUT: Final = 1 << 20
+#: Characters and bytes of output after which the controller is asked whether it has read them.
+ASK_EVERY: Final = 1 << 18
 #: Tasks taken back that were not found here and are remembered for a while: they may be between two places.
 KEPT_ABORTS: Final = 1000
 
@@ -39,10 +44,10 @@ class Membership:
         self.leaving: str | None = None  #: why the engine has to leave
         self.direct: deque[Held] = deque()
         self.balanced: deque[Held] = deque()
-        self.bodies: dict[bytes, bytes] = {}
+        self.bodies = Kept()
         self.aborted: set[int] = set()  #: tasks taken back while they stood here or were run
         self.running = -1
-        self.interrupt = False  #: the running task is to be interrupted; taken by the link
+        self.interrupt = 0  #: the task to be interrupted, which ran when that was asked for; taken by the link
         #: told of shared segments of results that have been taken
         self.released: Callable[[list[str]], None] = lambda _names: None
         self._parked: dict[bytes, list[Held]] = {}  #: balanced tasks set aside until their function comes
@@ -50,6 +55,8 @@ class Membership:
         self._changed: deque[bytes] = deque()  #: functions of which a task set aside has to be looked at again
         self._not_found: deque[int] = deque()
         self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque([hello])
+        #: characters and bytes of output said so far, at the last question whether they were heard, and known as heard
+        self._said = self._asked = self._heard = 0
         self._frames: dict[int, list[memoryview]] = {}
         self._message: tuple[bytes, list[object]] | None = None
 
@@ -127,6 +134,19 @@ class Membership:
         """Say something, after everything said before."""
         self._outgoing.append(message)
 
+    def say_output(self, output: m.Output) -> None:
+        """Say something a task has said. One thread at a time."""
+        self._outgoing.append(output)
+        self._said += len(output.text) + len(output.data)
+        if self._said - self._asked >= ASK_EVERY:
+            # Answered when everything before it was read; no queue on the way tells how long it is.
+            self._asked = self._said
+            self._outgoing.append(m.Ping(self._said))
+
+    def unheard(self) -> int:
+        """How many characters and bytes of output the controller may not have read yet."""
+        return self._said - self._heard
+
     def has_unsent(self) -> bool:
         """Whether there is something to send."""
         return bool(self._outgoing) or self._message is not None
@@ -152,8 +172,11 @@ class Membership:
             self.released(message.names)
         elif type(message) is m.Ping:
             self.say(m.Pong(message.number))
+        elif type(message) is m.Pong:
+            self._heard = max(self._heard, message.number)
         elif type(message) is m.Welcome:
             self.welcome, self.id = message, message.number
+            self._heard = self._asked = self._said  # what another controller has not read will not be read
         elif type(message) is m.Refused:
             self.refused = message
             self.leaving = f"the controller refused it: {message.reason}"
@@ -175,7 +198,8 @@ class Membership:
             at += task.frames
 
     def _supplied(self, bodies: dict[bytes, bytes]) -> None:
-        self.bodies.update(bodies)
+        for digest, body in bodies.items():
+            self.bodies.keep(digest, body)
         if self._parked or self._stalled is not None:
             self._changed.extend(bodies)
 
@@ -207,7 +231,7 @@ class Membership:
                 self._changed.append(aside[task])
             elif task == self.running:
                 if interrupt:
-                    self.interrupt = True
+                    self.interrupt = task
                 else:
                     self.aborted.discard(task)
             else:  # ended, handed back, or just being moved
@@ -232,14 +256,26 @@ class Membership:
         kind = type(outgoing[0])
         if kind is not m.Result and kind is not m.Output:
             return m.encode(outgoing.popleft()), []
+        if kind is m.Output:
+            return m.encode(m.Said(self._take_outputs())), []
         items: list[object] = []
         take, put = outgoing.popleft, items.append
         while outgoing and type(outgoing[0]) is kind and len(items) < MESSAGE_RESULTS:
             put(take())
-        if kind is m.Output:
-            return m.encode(m.Said(items)), []  # type: ignore[arg-type]  # all are of that kind
         frames: list[object] = []
         if self._frames:
             for item in items:
                 frames += self._frames.pop(item.id, ())  # type: ignore[attr-defined]  # they are results
         return m.encode(m.Done(items)), frames  # type: ignore[arg-type]  # likewise
+
+    def _take_outputs(self) -> list[m.Output]:
+        outgoing, size = self._outgoing, 0
+        outputs: list[m.Output] = []
+        while outgoing and size < MESSAGE_OUTPUT:
+            output = outgoing[0]
+            if type(output) is not m.Output:
+                break
+            size += len(output.text) + len(output.data)
+            outputs.append(output)
+            outgoing.popleft()
+        return outputs

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from enginery.core.kept import Kept
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ OVERHEAD: Final = 600
 HEAVY: Final = 1024
 #: Tasks put into one message at most: what arrives later has not to wait for long.
 MESSAGE_TASKS: Final = 2000
-#: Bodies of functions kept to answer ``Missing``.
-KEPT_FUNCTIONS: Final = 10_000
 
 _NOTHING: Final[list[memoryview]] = []
 
@@ -39,7 +38,7 @@ class Sink(Protocol):
         """Everything has arrived: called once, without locks, so user code may run."""
 
 
-Item = m.Task | m.Request | m.FromClient
+Item = m.Task | m.Request | bytes
 
 
 class Requests:
@@ -55,14 +54,16 @@ class Requests:
         self.goodbye: str | None = None  #: why the controller left, once it has said so
         self.news: deque[m.News] = deque()
         self.settled: deque[Sink] = deque()
+        #: puts the large buffers of a task, which has so many copies, into shared memory; returns the others
+        self.lend: Callable[[m.Task, list[memoryview], int], list[memoryview]] = lambda _task, buffers, _copies: buffers
         #: makes the buffers of a result whole if some of them are in shared memory
         self.take_shared: Callable[[m.Result, list[memoryview]], list[memoryview]] = lambda _result, frames: frames
         self.heavy = 0  #: bytes of large payloads outstanding
         self._weights: dict[int, int] = {}
         self._wall = wall
         self._outgoing: deque[Item] = deque()
-        self._buffers: dict[int, list[memoryview]] = {}
-        self.bodies: dict[bytes, bytes] = {}  #: of functions introduced to the controller
+        self.frames: dict[int, list[memoryview]] = {}  #: of tasks that have not left yet
+        self.bodies = Kept()  #: of functions introduced to the controller
         self._unsent: dict[bytes, bytes] = {}
         self._taken: list[object] | None = None
         self._message: tuple[bytes, list[object]] | None = None
@@ -94,19 +95,31 @@ class Requests:
 
     def introduce(self, digest: bytes, body: bytes) -> None:
         """Have a function's body sent before the next task. To be called unless ``digest`` is in ``bodies``."""
-        if len(self.bodies) >= KEPT_FUNCTIONS:
-            del self.bodies[next(iter(self.bodies))]
         self._unsent[digest] = body
-        self.bodies[digest] = body
+        self.bodies.keep(digest, body)
 
     def say(self, message: m.FromClient) -> None:
-        """Send a message of any other kind, after what was asked before."""
-        self._outgoing.append(message)
+        """Send a message of any other kind, after what was asked before.
+
+        Raises what encoding it raises, for what it holds may come from a user.
+        """
+        self._outgoing.append(m.encode(message))
+
+    def unsent(self, tasks: Sequence[int]) -> set[int]:
+        """Those of some tasks that still wait to be sent. Linear: for questions only."""
+        waiting: set[int] = set()
+        for item in tuple(self._outgoing):
+            if type(item) is m.Task:
+                waiting.add(item.id)
+            elif type(item) is m.Request:
+                waiting.update(range(item.task.id, item.task.id + len(item.targets)))
+        return waiting.intersection(tasks)
 
     def _weigh(self, task: m.Task, first: int, count: int, buffers: list[memoryview]) -> None:
+        buffers = self.lend(task, buffers, count)
         size = len(task.payload) + sum(buffer.nbytes for buffer in buffers)
         if buffers:
-            self._buffers[first] = buffers
+            self.frames[first] = buffers
         self._weights[first + count - 1] = size  # until the last of them has arrived
         self.heavy += size
 
@@ -130,8 +143,8 @@ class Requests:
         if not outgoing:
             return None
         kind = type(outgoing[0])
-        if kind is not m.Task and kind is not m.Request:
-            return m.encode(outgoing.popleft()), []
+        if kind is bytes:
+            return outgoing.popleft(), []  # type: ignore[return-value]  # see above
         items: list[Item] = []
         take, put = outgoing.popleft, items.append
         while outgoing and type(outgoing[0]) is kind and len(items) < MESSAGE_TASKS:
@@ -141,9 +154,9 @@ class Requests:
         return m.encode(m.Direct(items)), self._frames([item.task for item in items])  # type: ignore[arg-type,union-attr]
 
     def _frames(self, tasks: Sequence[object]) -> list[object]:
-        if not self._buffers:
+        if not self.frames:
             return []
-        pop = self._buffers.pop
+        pop = self.frames.pop
         return [buffer for task in tasks for buffer in pop(task.id, ())]  # type: ignore[attr-defined]  # they are tasks
 
     # --- hearing ------------------------------------------------------------------------------------------------

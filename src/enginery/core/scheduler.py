@@ -20,6 +20,7 @@ from enginery.core.book import Book
 from enginery.core.dealer import Dealer
 from enginery.core.engines import ClientRecord, EngineRecord
 from enginery.core.ledger import Ending
+from enginery.core.stories import Stories
 from enginery.core.tasks import State
 from enginery.wire.messages import (
     CLIENT_SHIFT,
@@ -58,6 +59,7 @@ class Scheduler:
         self.book = Book()
         self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
         self.admission = Admission(self)
+        self.stories = Stories()
         self.counts = {"submitted": 0, "ended": 0, "failed": 0, "retried": 0, "stolen": 0, "stale": 0}
         self._deadlines: list[tuple[float, int]] = []
         self._unsettled: list[tuple[EngineRecord, list[Task | None], list[Result], list[int]]] = []
@@ -139,7 +141,9 @@ class Scheduler:
                 self.book.frames[task.id] = frames[at : at + task.frames]
                 at += task.frames
 
-    def requests_submitted(self, client: ClientRecord, requests: list[Request], frames: list[object]) -> None:
+    def requests_submitted(
+        self, client: ClientRecord, requests: list[Request], frames: list[object], now: float = 0.0
+    ) -> None:
         """A client addresses tasks to engines. Each engine gets its copy, with consecutive ids."""
         at = 0
         for request in requests:
@@ -151,9 +155,9 @@ class Scheduler:
                 continue
             self.counts["submitted"] += count
             for index, target in enumerate(request.targets):
-                self._address(task if not index else _copy(task, task.id + index), mine, target)
+                self._address(task if not index else _copy(task, task.id + index), mine, target, now)
 
-    def _address(self, task: Task, frames: list[object], target: int) -> None:
+    def _address(self, task: Task, frames: list[object], target: int, now: float) -> None:
         self.book.tasks[task.id] = task
         engine = self.engines.get(target)
         if engine is None:
@@ -164,6 +168,8 @@ class Scheduler:
         batch, out = self.outbox.assignment(target, direct=True)
         batch.tasks.append(task)
         out += frames
+        if not engine.load:
+            engine.progressed = now
         engine.direct[task.id] = task
         self.dealer.refresh(engine)
 
@@ -209,6 +215,13 @@ class Scheduler:
         self._next_engine = following + 1
         return following
 
+    def engine_hung_up(self, number: int) -> None:
+        """An engine's connection is closed: it is given nothing more. What became of it, ``engine_left`` will tell."""
+        engine = self.engines.get(number)
+        if engine is not None:
+            engine.leaving = True
+            self.dealer.refresh(engine)
+
     def engine_left(self, number: int, reason: str, *, balanced: int | None = None) -> None:
         """An engine is gone, whoever noticed it: its tasks run elsewhere or fail, and everybody is told, once.
 
@@ -225,7 +238,7 @@ class Scheduler:
         engine.balanced, engine.direct = {}, {}
         for task in addressed:
             fault = faults.engine_lost(engine, reason, direct=True)
-            self.end(task, faults.result_of(task.id, Status.LOST, fault))
+            self.end(task, faults.result_of(task.id, Status.LOST, fault), engine=number)
         begun = len(held)
         if balanced is not None:
             begun = 1 + next((at for at, task in enumerate(held) if task.id == balanced), -1)
@@ -251,7 +264,7 @@ class Scheduler:
                 self.place(task, front=True)
                 return
         fault = faults.engine_lost(engine, reason, rare, poison=poison)
-        self.end(task, faults.result_of(task.id, Status.LOST, fault))
+        self.end(task, faults.result_of(task.id, Status.LOST, fault), engine=engine.info.id)
 
     def results_arrived(self, engine: EngineRecord, results: list[Result], frames: list[object], now: float) -> None:
         """Results from an engine, in the order the tasks ended. Results for tasks it does not hold are dropped."""
@@ -314,7 +327,9 @@ class Scheduler:
             forget(number)
         if book.rare or book.frames:
             for number in ids:
-                book.rare.pop(number, None)
+                rare = book.rare.pop(number, None)
+                if rare is not None and rare.attempts:
+                    self.stories.keep(number, rare, Result(number, Status.OK, b""), engine.info.id)
                 book.frames.pop(number, None)
         record = self.clients.get(client)
         if record is not None:
@@ -441,14 +456,20 @@ class Scheduler:
         """End a task that can never run; it must not stand in a lane or at an engine."""
         self.end(task, faults.result_of(task.id, Status.UNRUNNABLE, fault))
 
-    def end(self, task: Task, result: Result, *, queued: bool = False) -> None:
-        """The one final result of a task that the scheduler itself ends. ``queued``: it stands in a lane."""
+    def end(self, task: Task, result: Result, *, queued: bool = False, engine: int = -1) -> None:
+        """The one final result of a task that the scheduler itself ends. ``queued``: it stands in a lane.
+
+        ``engine`` is the one it is about, if there is one.
+        """
         if queued:
             self.dealer.drop(task.id)
-        self._finish(task, result, [], -1)
+        self._finish(task, result, [], engine)
 
     def _finish(self, task: Task, result: Result, frames: list[object], engine: int) -> None:
         """A result goes to the task's client, and the ending to those that wait for it."""
+        rare = self.book.rare.get(task.id)
+        if result.status or (rare is not None and rare.attempts):
+            self.stories.keep(task.id, rare, result, engine)
         self.book.remove(task.id)
         ending = Ending(ok=not result.status, engine=engine)
         self.counts["ended"] += 1
@@ -487,7 +508,7 @@ class Scheduler:
             rare.unsuited |= {engine}
             if not self.dealer.suited(rare):
                 result.status = Status.UNRUNNABLE
-                result.fault = faults.impossible(rare, f"No engine meets its requirement: {fault.evalue}")
+                result.fault = faults.impossible(rare, f"No engine meets its requirement: {fault.evalue.rstrip('.')}.")
                 return False
         else:
             rare.excluded.add(engine)

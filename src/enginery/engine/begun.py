@@ -31,27 +31,38 @@ STRIDE: Final = 64
 class BegunCell(ctypes.Structure):
     """Ids of the last balanced and the last direct task an engine began; -1 for none.
 
+    ``limit`` is when the time of the task that runs is over, by the monotonic clock; 0 if it has no limit. ``overdue``
+    is the task that did not heed its limit, for which the engine leaves; -1 for none.
     ``code`` is the exit code the engine is about to leave with, for watchers that are not its parent and so
     cannot ask the system. A cell made by calling the class lies in private memory, which is what tests need;
     ``shared_cells`` and ``file_cell`` make those that other processes can read.
     """
 
-    _fields_ = (("balanced", ctypes.c_int64), ("direct", ctypes.c_int64), ("code", ctypes.c_int64))
+    _fields_ = (
+        ("balanced", ctypes.c_int64),
+        ("direct", ctypes.c_int64),
+        ("code", ctypes.c_int64),
+        ("overdue", ctypes.c_int64),
+        ("limit", ctypes.c_double),
+    )
 
     balanced: int
     direct: int
     code: int
+    overdue: int
+    limit: float
 
     def __init__(self, balanced: int = NONE, direct: int = NONE) -> None:
-        super().__init__(balanced, direct, UNSAID)
+        super().__init__(balanced, direct, UNSAID, NONE)
 
     def __repr__(self) -> str:
         return f"<BegunCell balanced={self.balanced} direct={self.direct}>"
 
     def clear(self) -> None:
         """Forget everything: the cell is about to serve another engine."""
-        self.balanced = self.direct = NONE
+        self.balanced = self.direct = self.overdue = NONE
         self.code = UNSAID
+        self.limit = 0.0
 
 
 def shared_cells(count: int) -> list[BegunCell]:

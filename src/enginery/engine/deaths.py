@@ -17,6 +17,8 @@ MEANINGS: Final = {
     "SIGXCPU": "its limit of processor time was reached",
     "SIGXFSZ": "its limit of file size was reached",
 }
+#: Why an engine leaves by itself in the middle of a task.
+OVERDUE: Final = "its task ran longer than its time_limit and did not heed the interrupt"
 #: Shells report a signal of a child as 128 plus its number.
 SHELL_OFFSET: Final = 128
 KILO, MEGA, GIGA = 10**3, 10**6, 10**9

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Final
 from enginery.engine import children, nanny
 from enginery.engine.begun import shared_cells
 from enginery.engine.channel import RestartAll, Started, Stop
-from enginery.engine.deaths import MemoryWitness, describe
+from enginery.engine.deaths import OVERDUE, MemoryWitness, describe
 from enginery.engine.keepers import ParentKeeper
 from enginery.engine.nannies import Nannies
 from enginery.engine.program import run_engine
@@ -241,6 +241,7 @@ class Host:
     def _started(self, slot: int, uuid: str, options: EngineOptions) -> Engine:
         process, cell, path = children.start_engine(options, uuid=uuid, main=self._main)
         watch = children.watch_started(process)
+        self._cells[slot] = cell
         return Engine(slot, uuid, process.pid, watch, cell, time.monotonic(), process=process, cell_file=path)
 
     def _engine_ended(self, engine: Engine) -> None:
@@ -251,10 +252,11 @@ class Host:
         engine.watch.close()
         del self._engines[engine.uuid]
         code, cell = death.code, engine.cell
-        cause = engine.sent.get(-code, "") if code < 0 else self._stopping
+        overdue = cell.overdue >= 0
+        cause = engine.sent.get(-code, "") if code < 0 else OVERDUE if overdue else self._stopping
         out_of_memory = self._witness.out_of_memory() if code == -KILL else None
         note = describe(code, peak=death.peak, out_of_memory=out_of_memory, cause=cause)
-        again = not self._stopping and (engine.restarting or self._shall_return(engine, code))
+        again = not self._stopping and (engine.restarting or overdue or self._shall_return(engine, code))
         log.log(logging.INFO if again or code == 0 or cause else logging.WARNING, "pid=%d %s", engine.pid, note)
         self._nannies.tell_exited(
             EngineExited(engine.uuid, engine.pid, code, cell.balanced, cell.direct, note, again),
@@ -299,15 +301,16 @@ class Host:
         for engine in self._engines.values():
             engine.send(KILL, f"{self._stopping}; it did not leave in time")
 
-    def _restart(self, engine: Engine) -> None:
+    def _restart(self, engine: Engine, reason: str = "") -> None:
         if engine.restarting or self._stopping:
             return
         engine.restarting = True
-        engine.terminate("restart on request")
+        reason = reason or "restart on request"
+        engine.terminate(reason)
 
         def insist() -> None:
             if engine.uuid in self._engines:
-                engine.send(KILL, "restart on request; it did not leave in time")
+                engine.send(KILL, f"{reason}; it did not leave in time")
 
         self._after(self._options.stop_timeout, insist)
 
@@ -342,7 +345,7 @@ class Host:
                 self._deliver(message)
             case Restart():
                 if engine := self._engines.get(message.uuid):
-                    self._restart(engine)
+                    self._restart(engine, message.reason)
             case RestartAll():
                 for engine in tuple(self._engines.values()):
                     self._restart(engine)

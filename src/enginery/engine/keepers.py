@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from enginery.engine.begun import UNSAID
 from enginery.engine.channel import Leave, RestartAll, Started, Stop
-from enginery.engine.deaths import describe
+from enginery.engine.deaths import OVERDUE, describe
 from enginery.engine.signals import KILL, to_signal
 from enginery.engine.watch import has_ended, watch_process
 from enginery.wire.messages import Deliver, EngineExited, Restart
@@ -49,11 +49,14 @@ class Keeper(Protocol):
     def deliver(self, uuid: str, number: int | str) -> None:
         """Send a signal to an engine."""
 
-    def restart(self, uuid: str) -> None:
-        """Stop an engine and start it anew."""
+    def restart(self, uuid: str, reason: str = "") -> None:
+        """Stop an engine and start it anew, and say why."""
 
     def restart_all(self) -> None:
         """The same for every engine."""
+
+    def limits(self) -> Sequence[tuple[str, float]]:
+        """Engines whose task has a time limit, with the end of it by the monotonic clock."""
 
     def stop(self, reason: str, grace: float, code: int) -> None:
         """Stop all engines; they have ``grace`` seconds to leave by themselves. The host exits with ``code``."""
@@ -92,13 +95,18 @@ class HostKeeper:
         """Ask the host, which is the parent and so cannot hit a stranger with the same pid."""
         self._channel.send(Deliver(uuid, number))
 
-    def restart(self, uuid: str) -> None:
+    def restart(self, uuid: str, reason: str = "") -> None:
         """Ask the host."""
-        self._channel.send(Restart(uuid))
+        self._channel.send(Restart(uuid, reason))
 
     def restart_all(self) -> None:
         """Ask the host."""
         self._channel.send(RestartAll())
+
+    def limits(self) -> Sequence[tuple[str, float]]:
+        """Read from the memory shared with the engines."""
+        ends = [(uuid, self._cells[started.slot].limit) for uuid, (started, _) in self._engines.items()]
+        return [(uuid, end) for uuid, end in ends if end]
 
     def stop(self, reason: str, grace: float, code: int) -> None:
         """Ask the host."""
@@ -166,13 +174,18 @@ class ParentKeeper:
             self._cause = "sent through its nanny"
         self._engine.send(known)
 
-    def restart(self, uuid: str) -> None:
+    def restart(self, uuid: str, reason: str = "") -> None:
         """Not possible: only mpiexec can start a rank."""
-        log.warning("engine=%s cannot be restarted: it is a process of mpiexec. Restart the whole set.", uuid)
+        why = f" ({reason})" if reason else ""
+        log.warning("engine=%s cannot be restarted%s: it is a process of mpiexec. Restart the whole set.", uuid, why)
 
     def restart_all(self) -> None:
         """Not possible either."""
         self.restart(self._uuid)
+
+    def limits(self) -> Sequence[tuple[str, float]]:
+        """Read from the memory shared with the engine."""
+        return [(self._uuid, self._cell.limit)] if self._cell.limit else []
 
     def stop(self, reason: str, grace: float, code: int) -> None:
         """Stop the engine, hard if it does not leave in time. There is no host to exit with ``code``."""
@@ -195,7 +208,7 @@ class ParentKeeper:
         if code is None:
             code, note = 1, "ended; nobody but mpiexec knows its exit code"
         else:
-            note = describe(code, cause=self._cause)
+            note = describe(code, cause=OVERDUE if self._cell.overdue >= 0 else self._cause)
         exited = EngineExited(self._uuid, self._engine.pid, code, self._cell.balanced, self._cell.direct, note)
         return [exited, Leave("the engine ended")]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from enginery.core.membership import Membership
+from enginery.engine.interrupts import wake_main_thread
+from enginery.engine.limits import TimeLimit
 from enginery.engine.sharing import Sharing
 from enginery.net.line import Line
 from enginery.net.sockets import dial_patiently
@@ -19,6 +19,7 @@ from enginery.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from enginery.engine.begun import BegunCell
     from enginery.engine.options import EngineOptions
 
 log = logging.getLogger("enginery.engine")
@@ -33,7 +34,7 @@ _NEVER: Final = float("inf")
 class Link:
     """One engine's connection."""
 
-    def __init__(self, options: EngineOptions, uuid: str) -> None:
+    def __init__(self, options: EngineOptions, uuid: str, begun: BegunCell) -> None:
         wanted = -1 if options.id is None else options.id
         hello = m.EngineHello(m.VERSION, uuid, os.getpid(), socket.gethostname(), wanted)
         self.member = Membership(hello)
@@ -41,6 +42,9 @@ class Link:
         self.next_message = self.member.next_message
         self.sent = self.member.sent
         self.on_tick: Callable[[], None] = lambda: None  #: lets output flush what it has kept
+        self.on_fork: Callable[[], None] = lambda: None  #: lets output go elsewhere in a forked child
+        self.interrupt: Callable[[int], None] = lambda _task: None  #: interrupts a task if it still runs
+        self._limit = TimeLimit(self.member, begun, lambda task: self.interrupt(task))
         self.sharing = Sharing("", 0)
         self._misses = options.max_misses
         self._period = 3.0
@@ -72,6 +76,20 @@ class Link:
         self._flush_by = _NEVER
         self.line.flush()
 
+    def begin(self, task: int, seconds: float) -> None:
+        """A task begins that may run for so many seconds."""
+        due = self._limit.start(task, seconds)
+        if due < min(self._next_ping, self._flush_by):  # else the line's thread looks in time by itself
+            self.line.wake()
+
+    def end(self) -> None:
+        """The task with a time limit has ended."""
+        self._limit.end()
+
+    def is_overdue(self, task: int) -> bool:
+        """Whether a task was interrupted because of its time limit."""
+        return self._limit.overdue == task
+
     # --- the line's speaker -------------------------------------------------------------------------------------
 
     def heard(self, header: object, frames: list[memoryview]) -> None:
@@ -89,8 +107,8 @@ class Link:
             self.sharing = Sharing(member.welcome.runtime, member.id)
             member.released = self.sharing.pool.release
         if member.interrupt:
-            member.interrupt = False
-            interrupt_main_thread()
+            task, member.interrupt = member.interrupt, 0
+            self.interrupt(task)
         if member.leaving is not None:
             self._begin_to_leave()
 
@@ -105,7 +123,11 @@ class Link:
         if now >= self._flush_by:
             self._flush_by = _NEVER
             self.on_tick()
+        if now >= self._limit.next_deadline():
+            self._limit.tick(now, self._flush_all)
         if now >= self._next_ping:
+            if now - self._next_ping > self._period:
+                self._heard = now  # this process was stopped itself, and what came meanwhile is still to be read
             self._next_ping = now + self._period
             silence = now - self._heard
             if self._misses and silence > self._period * self._misses:
@@ -121,22 +143,22 @@ class Link:
 
     def next_deadline(self) -> float:
         """See ``net.line.Speaker``."""
-        return min(self._next_ping, self._flush_by, self._exit_by)
+        return min(self._next_ping, self._flush_by, self._exit_by, self._limit.next_deadline())
 
     def after_turn(self) -> None:
         """See ``net.line.Speaker``."""
+
+    def forked(self) -> None:
+        """See ``net.line.Speaker``: user code has forked. The child runs that code to its end, and no further task."""
+        self.member.leaving = "it is a fork of an engine"
+        self.on_fork()
 
     def _begin_to_leave(self) -> None:
         if self._exit_by == _NEVER:
             self._exit_by = time.monotonic() + LEAVING_GRACE
             self.line.wake()
-            interrupt_main_thread()
+            wake_main_thread()
 
-
-def interrupt_main_thread() -> None:
-    """Interrupt the task that runs, if any, as Ctrl-C would; wakes the main thread from blocking system calls."""
-    thread = threading.main_thread().ident
-    if hasattr(signal, "pthread_kill") and thread is not None:
-        signal.pthread_kill(thread, signal.SIGINT)
-    else:
-        signal.raise_signal(signal.SIGINT)
+    def _flush_all(self) -> None:
+        self.on_tick()
+        self.flush()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import ast
+import builtins
 import sys
 import types
 from typing import TYPE_CHECKING, Any
+
+from enginery.wire.code import remember_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,9 +19,10 @@ class Namespace:
     def __init__(self, engine_id: int) -> None:
         self.module = types.ModuleType("__main__", "What the user has put onto this engine.")
         self.variables: dict[str, Any] = self.module.__dict__
-        self.count = 0  #: of executed cells
-        self._own = set(self.variables) | {"__builtins__", "engine_id"}
+        # What C code imports while a function runs, as numpy does, it imports by way of the globals' builtins.
+        self.variables["__builtins__"] = builtins
         self.variables["engine_id"] = engine_id
+        self._own = set(self.variables)
 
     def become_main(self) -> None:
         """Let pickles that name ``__main__`` find the user's variables."""
@@ -46,19 +49,14 @@ class Namespace:
             return self.variables[expression]
         return eval(expression, self.variables)
 
-    def execute(self, code: str, *, store: bool) -> Any:
-        """Run source text; the value of a last expression is returned. ``store`` counts it as a cell."""
-        if store:
-            self.count += 1
-        filename = f"<engine cell {self.count}>"
-        tree = ast.parse(code, filename)
-        last: ast.Expression | None = None
-        if tree.body and isinstance(tree.body[-1], ast.Expr):
-            last = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]  # checked to be an Expr
-        exec(compile(tree, filename, "exec"), self.variables)
-        if last is None:
-            return None
-        return eval(compile(last, filename, "eval"), self.variables)
+    def execute(self, code: str, name: str) -> None:
+        """Run plain Python, which tracebacks know as the file ``name``."""
+        remember_source(name, 1, code)
+        exec(compile(code, name, "exec"), self.variables)
+
+    def own(self) -> dict[str, Any]:
+        """What was there before the user came."""
+        return {name: self.variables[name] for name in self._own if name in self.variables}
 
     def clear(self) -> None:
         """Forget every name the user has set."""

@@ -21,6 +21,7 @@ import select
 import time
 from typing import TYPE_CHECKING, Final
 
+from enginery.engine import limits
 from enginery.engine.channel import Leave, Started
 from enginery.net.channel import ChannelClosed
 from enginery.net.sockets import dial_patiently
@@ -55,6 +56,8 @@ log = logging.getLogger(__name__)
 FIRST_PERIOD: Final = 3.0
 #: How long engines may take to leave by themselves after the controller's good-bye, which they hear as well.
 GRACE: Final = 0.15
+#: Why an engine is stopped that does not get to stop itself.
+STUCK: Final = "its task ran longer than its time_limit and could not be interrupted"
 #: How long the last words may take to leave this process, in seconds.
 LINGER: Final = 0.25
 
@@ -81,6 +84,7 @@ class Nanny:
         self._misses = 0
         self._heard = True
         self._next_beat = 0.0
+        self._next_look = 0.0
         self._over = ""
 
     def __repr__(self) -> str:
@@ -93,14 +97,17 @@ class Nanny:
         self._next_beat = time.monotonic() + self._period
         while not self._over:
             writers = [controller] if self._channel.wants_write else []
-            left = max(0.0, self._next_beat - time.monotonic())
+            left = max(0.0, min(self._next_beat, self._next_look) - time.monotonic())
             if self._channel.has_unseen():
                 left = 0.0
             ready, writable, _ = select.select([keeper, controller], writers, [], left)
             if keeper in ready:
                 self._hear_keeper()
             self._hear_controller(writable=bool(writable))
-            if time.monotonic() >= self._next_beat:
+            now = time.monotonic()
+            if now >= self._next_look:
+                self._look_at_limits(now)
+            if now >= self._next_beat:
                 self._beat()
         return self._over
 
@@ -123,6 +130,16 @@ class Nanny:
     def _leave(self, message: Leave) -> None:
         self._say(Bye(message.reason))
         self._over = message.reason or "told to leave"
+
+    def _look_at_limits(self, now: float) -> None:
+        """Have engines started anew that are stuck in a task for longer than its limit."""
+        self._next_look = now + self._period
+        for uuid, end in self._keeper.limits():
+            due = end + limits.GRACE + limits.SLACK
+            if due <= now:
+                self._keeper.restart(uuid, STUCK)
+            else:
+                self._next_look = min(self._next_look, due)
 
     # --- the controller's side ------------------------------------------------------------------------------------
 
@@ -152,7 +169,7 @@ class Nanny:
             case Deliver():
                 self._keeper.deliver(message.uuid, message.signal)
             case Restart():
-                self._keeper.restart(message.uuid)
+                self._keeper.restart(message.uuid, message.reason)
             case Shutdown() if message.restart:
                 self._keeper.restart_all()
             case Shutdown():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from enginery.engine.capture import Capture, can_capture
+from enginery.engine.current import become
 from enginery.engine.link import Link
 from enginery.engine.namespace import Namespace
 from enginery.engine.output import Stream
@@ -28,7 +31,7 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
     Must be called in the main thread, which runs user code from then on.
     """
     try:
-        link = Link(options, uuid)
+        link = Link(options, uuid, begun)
     except OSError as error:
         log.error("no controller listens at %s: %s", options.connection.url, error.strerror)  # noqa: TRY400 - all is said
         return 1
@@ -44,23 +47,40 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
             return 1
         log.info("Completed registration with id %s", member.id)
         namespace = Namespace(member.id)
-        runner = Runner(link, namespace, begun)
+        capture = Capture() if can_capture() else None
+        logs = {"stdout": sys.stdout, "stderr": sys.stderr} if capture is None else capture.logs
+        runner = Runner(link, namespace, begun, options, logs)
+        become(runner)
         namespace.become_main()
-        _start_up(options, namespace)
         plain = sys.stdout, sys.stderr
-        sys.stdout = Stream("stdout", runner.outputs, plain[0])
-        sys.stderr = Stream("stderr", runner.outputs, plain[1])
+        sys.stdout = Stream("stdout", runner.outputs, 1)
+        sys.stderr = Stream("stderr", runner.outputs, 2)
+        if capture is not None:
+            capture.start(runner.outputs)
+            _log_to(capture.logs["stderr"])
+        runner.cells.prepare()
+        _start_up(options, namespace)
         gc.set_threshold(20_000, 20, 50)
         try:
             reason = runner.serve()
         finally:
             sys.stdout, sys.stderr = plain
+            if capture is not None:
+                capture.close()
         log.info("engine=%s leaving: %s", member.id, reason)
         member.say(Bye(reason))
         return 0
     finally:
         link.line.close()
         link.sharing.pool.close()
+
+
+def _log_to(stream: TextIO) -> None:
+    """Keep what this program says of itself, and its last words, out of the output of tasks."""
+    for handler in log.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(stream)
+    faulthandler.enable(stream)
 
 
 def _start_up(options: EngineOptions, namespace: Namespace) -> None:

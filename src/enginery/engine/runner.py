@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import signal
+import sys
+from collections import deque
 from time import time
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from msgspec import msgpack
+
+from enginery.core.sharing import WORTH
+from enginery.engine.cells import Cells
+from enginery.engine.failures import Failures
+from enginery.engine.interrupts import Interrupts
 from enginery.engine.output import Outputs
 from enginery.errors import UnmetDependency, describe_exception
 from enginery.wire.callables import unpack_function
+from enginery.wire.exceptions import pack_exception
 from enginery.wire.messages import Action, Fault, Result, Status
 from enginery.wire.reference import Reference, resolved
 from enginery.wire.serialize import NONE, pack, unpack, unpack_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
     from enginery.core.membership import Held
     from enginery.engine.begun import BegunCell
     from enginery.engine.link import Link
     from enginery.engine.namespace import Namespace
+    from enginery.engine.options import EngineOptions
     from enginery.wire.messages import Task
+
+    Visit = tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]
 
 #: Results wait for company while tasks are shorter than this, in seconds.
 SHORT: Final = 0.0005
@@ -42,7 +53,10 @@ _APPLY: Final = int(Action.APPLY)
 class Runner:
     """The main thread of an engine."""
 
-    def __init__(self, link: Link, namespace: Namespace, begun: BegunCell) -> None:
+    def __init__(
+        self, link: Link, namespace: Namespace, begun: BegunCell, options: EngineOptions, logs: Mapping[str, TextIO]
+    ) -> None:
+        """``logs`` take what is written while no task runs."""
         self._link = link
         self._member = link.member
         self._begun = begun
@@ -51,31 +65,66 @@ class Runner:
         self._durations: dict[bytes, float] = {}
         self._interruptible = False
         self._last_flush = 0.0
-        self.outputs = Outputs(self._member.say, link.flush_soon)
+        self._visits: deque[Visit] = deque()
+        self._has_work: Callable[[], bool] = self._member.has_work
+        self.outputs = Outputs(self._member.say_output, link.flush_soon, logs=logs, backlog=self._member.unheard)
+        self.cells = Cells(namespace, self.outputs, config=options.shell, profile_dir=options.profile_dir)
+        self.failures = Failures()
         self._actions: dict[int, Callable[[Held], Any]] = {
             Action.APPLY: self._apply,
             Action.MAP: self._map,
             Action.EXECUTE: self._execute,
             Action.PUSH: lambda held: namespace.push(self._unpack(held)),
             Action.PULL: lambda held: namespace.pull(self._unpack(held)),
-            Action.CLEAR: lambda _held: namespace.clear(),
+            Action.CLEAR: lambda _held: self.cells.clear(),
+            Action.DEBUG: lambda held: self.failures.obey(self._unpack(held)),
         }
         link.on_tick = self.outputs.flush
-        signal.signal(signal.SIGINT, self._on_interrupt)
+        link.on_fork = self.outputs.end_in_child
+        link.interrupt = Interrupts(lambda task: task == self._member.running, self._interrupt).send
 
     def serve(self) -> str:
         """Run tasks until there is a reason to leave, which is returned."""
         member, line = self._member, self._link.line
         while member.leaving is None:
-            line.wait_for(member.has_work)
+            if not line.wait_for(self._has_work, self.failures.seconds_left()):
+                self.failures.expire()
             self._run_queued()
         return member.leaving
+
+    def expect_visits(self) -> None:
+        """To be called in the main thread before the first visit."""
+        self._has_work = lambda: bool(self._visits) or self._member.has_work()
+
+    def visit(self, call: Callable[[], Any], over: Callable[[Any, BaseException | None], None]) -> None:
+        """Have the main thread call something between two tasks, and then ``over`` with its value or what it raised.
+
+        Interrupts reach the call, and not ``over``. Thread-safe.
+        """
+        self._visits.append((call, over))
+        self._link.line.announce()
+
+    def _receive_visits(self) -> None:
+        while self._visits:
+            call, over = self._visits.popleft()
+            self._interruptible = True
+            try:
+                value = call()
+                self._interruptible = False
+            except BaseException as error:
+                self._interruptible = False
+                over(None, error)
+            else:
+                over(value, None)
 
     def _run_queued(self) -> None:
         # Hot: once per task. Bench: no-op tasks.
         member, link, begun, durations = self._member, self._link, self._begun, self._durations
+        visits = self._visits
         unsent = guarded = False
         while member.leaving is None:
+            if visits:
+                self._receive_visits()
             held = member.take()
             if held is None:
                 break
@@ -95,7 +144,12 @@ class Runner:
                 begun.direct = task.id
             else:
                 begun.balanced = task.id
-            finished = self._run(held)
+            if task.options is not None and task.options.time_limit is not None:
+                link.begin(task.id, task.options.time_limit)
+                finished = self._run(held)
+                link.end()
+            else:
+                finished = self._run(held)
             unsent = True
             if finished - self._last_flush > FLUSH_EVERY:
                 self._last_flush = finished
@@ -124,10 +178,9 @@ class Runner:
         else:
             finished = time()
             result = Result(number, _OK, head, len(buffers), started, finished)
-            if buffers:
-                buffers, result.shared = self._link.sharing.put(buffers)
-                result.frames = len(buffers)
-        outputs.flush()
+            if buffers or len(head) >= WORTH:
+                buffers = self._link.sharing.put(result, buffers)
+        outputs.end(finished - started)
         member.running = outputs.task = -1
         self._durations[task.function] = finished - started
         member.finished(result, buffers)
@@ -135,14 +188,26 @@ class Runner:
 
     def _failed(self, task: Task, error: BaseException, started: float, finished: float) -> Result:
         ename, evalue, traceback = describe_exception(error)
-        kind = type(error).__name__ if isinstance(error, UnmetDependency) else "remote"
+        if task.action == Action.EXECUTE:
+            told = msgpack.encode({"ename": ename, "evalue": evalue, "traceback": traceback})
+            self.outputs.show("error", told)
+        if task.action != Action.DEBUG:
+            self.failures.keep(task.id, error)
+        kind = type(error).__name__ if issubclass(type(error), UnmetDependency) else "remote"
         status = _ERROR
         if task.id in self._member.aborted:
             self._member.aborted.discard(task.id)
             if isinstance(error, KeyboardInterrupt):
                 kind, status = "TaskAborted", _ABORTED
                 evalue = "The task was interrupted while it ran, because it was aborted."
-        return Result(task.id, status, b"", 0, started, finished, Fault(kind, ename, evalue, traceback))
+        elif task.options is not None and self._link.is_overdue(task.id):
+            said = "" if isinstance(error, KeyboardInterrupt) else f" It answered with {ename}: {evalue}."
+            kind, ename = "TaskTimeout", "TaskTimeout"
+            evalue = (
+                f"The task was interrupted because it ran longer than time_limit={task.options.time_limit:g} s.{said}"
+            )
+        payload = pack_exception(error) if kind == "remote" else b""
+        return Result(task.id, status, payload, 0, started, finished, Fault(kind, ename, evalue, traceback))
 
     # --- what tasks do ------------------------------------------------------------------------------------------
 
@@ -166,6 +231,8 @@ class Runner:
         for position, item in enumerate(items):
             try:
                 values.append(_value_of(function(*item)))
+            except UnmetDependency:  # not about the item: another engine may do
+                raise
             except Exception as error:
                 values.append(None)
                 faults[position] = ("remote", *describe_exception(error))
@@ -173,15 +240,7 @@ class Runner:
 
     def _execute(self, held: Held) -> Any:
         given = self._unpack(held)
-        value = self._namespace.execute(given["code"], store=not given["silent"])
-        data = None if value is None or given["silent"] else {"text/plain": repr(value)}
-        return {
-            "status": "ok",
-            "execution_count": self._namespace.count,
-            "data": data,
-            "metadata": {},
-            "source": given["code"],
-        }
+        return self.cells.run(given["code"], silent=given["silent"], store_history=given["store_history"])
 
     def _unpack(self, held: Held) -> Any:
         return unpack(held.task.payload, held.frames, self._namespace.variables)  # type: ignore[arg-type]  # buffers
@@ -193,11 +252,15 @@ class Runner:
         self._functions[digest] = function
         return function
 
-    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        """SIGINT reaches user code only; everything else here is short and must not be torn."""
-        if self._interruptible:
-            self._interruptible = False
+    def _interrupt(self, frame: FrameType | None) -> None:
+        """Interrupts reach user code only, each time; everything else here is short and must not be torn."""
+        if self._interruptible and not (sys.exception() and frame is not None and frame.f_code in _OURS):
+            # Else user code has just ended with an exception, and we are about to see to it.
             raise KeyboardInterrupt
+
+
+#: Of the functions that catch what user code raises.
+_OURS: Final = {Runner._run.__code__, Runner._receive_visits.__code__}  # noqa: SLF001 - of the class just made
 
 
 def _value_of(returned: Any) -> Any:

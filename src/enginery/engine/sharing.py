@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from enginery.core.sharing import put_together, set_aside
+from enginery.core.sharing import own, put_together, set_aside
 from enginery.net.segments import Pool, read_segment
 
 if TYPE_CHECKING:
     from enginery.core.membership import Held
-    from enginery.wire.messages import Segment
+    from enginery.wire.messages import Result
 
 #: Seconds that a client has to take a result before its memory may be used again.
 LEASE: Final = 60.0
@@ -25,9 +25,13 @@ class Sharing:
         self._read = partial(read_segment, folder)
 
     def complete(self, held: Held) -> Held:
-        """The task with all its buffers as frames. Raises OSError if its data are not there."""
-        return held._replace(frames=put_together(held.frames, held.task.shared or [], self._read))
+        """The task with its payload in place and all its buffers as frames. Raises OSError if they are not there."""
+        held.task.payload, frames = put_together(held.task, held.frames, self._read)
+        held.task.shared = None
+        return held._replace(frames=frames)
 
-    def put(self, buffers: list[memoryview]) -> tuple[list[memoryview], list[Segment] | None]:
-        """Put the large buffers of a result into segments: those that stay frames, and the segments."""
-        return (buffers, None) if self.pool.closed else set_aside(buffers, self.pool, LEASE)
+    def put(self, result: Result, buffers: list[memoryview]) -> list[memoryview]:
+        """Put the large buffers of a result into segments; those that stay frames are returned."""
+        if self.pool.closed:
+            return [own(buffer) for buffer in buffers]
+        return set_aside(result, buffers, self.pool, LEASE)

@@ -37,3 +37,6 @@ class Channel(Protocol):
 
     def close(self, linger: float) -> None:
         """Close; what was sent may still leave for ``linger`` seconds."""
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the connection without a word; it is the parent's."""

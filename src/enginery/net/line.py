@@ -21,7 +21,6 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # see _defer_ctrl_c
 import os
 import select
-import signal
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol

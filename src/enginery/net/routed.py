@@ -5,10 +5,13 @@ Imported by those who dial or listen beyond this host, and by nobody else: libzm
 
 from __future__ import annotations
 
+import select
+import sys
 from typing import TYPE_CHECKING, Final
 
 import zmq
 
+from enginery.net.channel import ChannelClosed
 from enginery.net.curve import ZAP_ENDPOINT
 
 if TYPE_CHECKING:
@@ -22,6 +25,13 @@ LINGER: Final = 1000
 #: First and longest pause between attempts to reconnect, in milliseconds.
 RECONNECT: Final = 50
 RECONNECT_MAX: Final = 2000
+#: What libzmq tells when a connection ended, and what that means.
+_ENDS: Final = {
+    int(zmq.EVENT_DISCONNECTED): "the connection was closed by the other side",
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "the controller does not accept the keys of this connection file",
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "whoever listens there has other keys, or speaks another protocol",
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "the connection ended before it was set up",
+}
 #: Messages taken from one ROUTER in one turn, so that no peer keeps the loop from the others.
 TURN: Final = 200
 
@@ -33,6 +43,8 @@ class RoutedChannel:
     """A DEALER as a channel.
 
     libzmq's descriptor tells of changes, not of states: after any use, the socket has to be read until it is empty.
+    After a break libzmq would reconnect in silence, as somebody whom the controller does not know. So its monitor is
+    heard as well, and the first end of the connection is the end of the channel.
     """
 
     wants_write = False  # libzmq queues without limit; what may pile up is bounded by the minds above
@@ -47,17 +59,27 @@ class RoutedChannel:
             socket.curve_serverkey = info.server_key.encode()
             socket.curve_publickey = info.public_key.encode()
             socket.curve_secretkey = info.secret_key.encode()
+        monitor = self._monitor = socket.get_monitor_socket(sum(_ENDS))
         socket.connect(url)
-        self._fd = socket.FD
         self._readable = [(socket, zmq.POLLIN)]
+        self._ended = [(monitor, zmq.POLLIN)]
+        self._fd = socket.FD
+        if hasattr(select, "epoll"):
+            self._both = select.epoll(2)
+            self._both.register(self._fd, select.EPOLLIN)
+            self._both.register(monitor.FD, select.EPOLLIN)
+            self._fd = self._both.fileno()
 
     def fileno(self) -> int:
         """See ``Channel``."""
         return self._fd
 
     def send(self, header: bytes, frames: Sequence[object]) -> None:
-        """See ``Channel``."""
-        _send(self._socket, header, frames)
+        """See ``Channel``. Raises ChannelClosed where libzmq would wait: once a handshake has failed, nothing can leave."""
+        try:
+            _send(self._socket, header, frames, zmq.NOBLOCK)
+        except zmq.Again:
+            raise ChannelClosed(self._end() or _ENDS[int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)]) from None
 
     def write(self) -> None:
         """See ``Channel``: nothing ever waits here."""
@@ -68,15 +90,30 @@ class RoutedChannel:
         while zmq.zmq_poll(self._readable, 0):
             header, frames = _receive(self._socket)
             yield header, [frame.buffer for frame in frames]
+        if why := self._end():
+            raise ChannelClosed(why)
+
+    def _end(self) -> str:
+        """How the connection ended; empty if it has not."""
+        if not zmq.zmq_poll(self._ended, 0):
+            return ""
+        return _ENDS.get(int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder), "it ended")
 
     def has_unseen(self) -> bool:
         """See ``Channel``."""
-        return bool(zmq.zmq_poll(self._readable, 0))
+        return bool(zmq.zmq_poll([*self._readable, *self._ended], 0))
 
     def close(self, linger: float) -> None:
         """See ``Channel``."""
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._socket.close(int(linger * 1000))
         self._context.term()
+        if hasattr(select, "epoll"):
+            self._both.close()
+
+    def abandon(self) -> None:
+        """See ``Channel``: libzmq's threads are not there in a child, and pyzmq leaves sockets of a parent alone."""
 
 
 class Router:
@@ -148,8 +185,8 @@ def listen_for_zap(context: Context) -> Socket:
     return socket
 
 
-def _send(socket: Socket, header: bytes, frames: Sequence[object]) -> None:
-    socket.send(header, zmq.SNDMORE if frames else 0)
+def _send(socket: Socket, header: bytes, frames: Sequence[object], flags: int = 0) -> None:
+    socket.send(header, flags | zmq.SNDMORE if frames else flags)
     last = len(frames) - 1
     for at, frame in enumerate(frames):
         socket.send(frame, 0 if at == last else zmq.SNDMORE, copy=False)  # type: ignore[call-overload]  # buffers all

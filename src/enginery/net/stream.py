@@ -6,7 +6,7 @@ socket lives in a folder only its owner may enter, and the kernel tells who has 
 
 On the wire, all integers little-endian::
 
-    magic 2 bytes | number of frames 2 bytes | length of header 4 bytes | 8 bytes length for each frame | header | frames
+    magic 2 bytes | number of frames 4 bytes | length of header 4 bytes | 8 bytes length for each frame | header | frames
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAGIC: Final = 0x9E1C
-_PREFIX: Final = struct.Struct("<HHI")
+_PREFIX: Final = struct.Struct("<HII")
 _HEAD: Final = _PREFIX.size
 #: Bytes read at once; a block grows to take a longer message.
 BLOCK: Final = 1 << 16
@@ -35,6 +35,7 @@ LARGEST_KEPT: Final = 1 << 20
 #: Longest header that is believed; longer ones are garbage.
 MAX_HEADER: Final = 1 << 30
 MAX_FRAME: Final = 1 << 40
+MAX_FRAMES: Final = 1 << 24
 #: Buffers handed to the kernel in one call at most (IOV_MAX is 1024).
 MAX_BUFFERS: Final = 512
 #: From this size on a frame gets pages of its own: the kernel gives them zeroed only when they are written.
@@ -137,17 +138,19 @@ class Stream:
             if not self._fill():
                 return messages
             messages.append(self._take())
-        if self._start or self._end:
+        if self._end or len(self._block) > LARGEST_KEPT:
             self._make_room()
         try:
             size = self._socket.recv_into(self._view[self._end :])
         except BlockingIOError:
             return messages
         except OSError as error:
+            if messages:
+                return messages  # the next read says again that this was the end; likewise below
             raise _closed(error) from error
         if not size:
             if messages:
-                return messages  # the next read says again that this was the end
+                return messages
             msg = "the connection was closed by the other side"
             raise ChannelClosed(msg)
         self._end += size
@@ -157,10 +160,11 @@ class Stream:
     def _parse(self, messages: list[Message]) -> None:
         """Take complete messages out of the block. Headers stay in it until the next read."""
         view, start, end = self._view, self._start, self._end
+        self._size = 0
         while end - start >= _HEAD:
             magic, count, length = _PREFIX.unpack_from(view, start)
-            if magic != MAGIC or length > MAX_HEADER:
-                msg = f"what came is not a message of this protocol (it begins with {magic:#06x})"
+            if magic != MAGIC or length > MAX_HEADER or count > MAX_FRAMES:
+                msg = f"what came is not a message of this protocol (it begins with {bytes(view[start : start + _HEAD])!r})"
                 raise ChannelClosed(msg)
             begin = start + _HEAD + 8 * count
             stop = begin + length
@@ -171,7 +175,7 @@ class Stream:
             if count:
                 sizes = struct.unpack_from(f"<{count}Q", view, begin - 8 * count)
                 start = self._begin_frames(sizes, view[begin:stop], stop)
-                if self._wanted and not self._fill():
+                if self._wanted and not self._fill_after(messages):
                     break
                 messages.append(self._take())
             else:
@@ -186,7 +190,10 @@ class Stream:
             msg = f"a frame of {max(sizes)} bytes was announced"
             raise ChannelClosed(msg)
         self._header = bytes(header)
-        self._frames = [_memory(size) for size in sizes]
+        try:
+            self._frames = [_memory(size) for size in sizes]
+        except (MemoryError, OSError) as error:
+            raise _too_large(sum(sizes)) from error
         for frame in self._frames:
             here = min(self._end - start, frame.nbytes)
             frame[:here] = self._view[start : start + here]
@@ -194,6 +201,15 @@ class Stream:
             if here < frame.nbytes:
                 self._wanted.append(frame[here:])
         return start
+
+    def _fill_after(self, messages: list[Message]) -> bool:
+        """As ``_fill``. If that fails, messages that came before are not to be lost: the next read says it again."""
+        try:
+            return self._fill()
+        except ChannelClosed:
+            if not messages:
+                raise
+            return False
 
     def _fill(self) -> bool:
         """Read frames until they are complete, or until there is nothing more to read."""
@@ -221,15 +237,20 @@ class Stream:
         return header, frames
 
     def _make_room(self) -> None:
-        """Before a read: move the beginning of an incomplete message to the front, of a block it fits into."""
-        present = self._end - self._start
+        """Before a read: have the beginning of an incomplete message at the front, of a block it fits into."""
+        size = max(self._size, BLOCK)
+        fits = size <= len(self._block) <= max(size, LARGEST_KEPT)
+        if fits and not self._start and self._end < len(self._block):
+            return  # it stands there already: moved once, however many reads it takes
         rest = bytes(self._view[self._start : self._end])
-        size = max(self._size, 2 * present, BLOCK)
-        if size > len(self._block) or len(self._block) > max(size, LARGEST_KEPT):
-            self._block = bytearray(size)
+        if not fits:
+            try:
+                self._block = bytearray(size)
+            except MemoryError as error:
+                raise _too_large(size) from error
             self._view = memoryview(self._block)
-        self._view[:present] = rest
-        self._start, self._end, self._size = 0, present, 0
+        self._view[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -244,9 +265,17 @@ class Stream:
             pass  # nobody is there to hear the rest
         self._socket.close()
 
+    def abandon(self) -> None:
+        """See ``Channel``. The controller shall find the connection closed when the parent is gone."""
+        self._socket.close()
+
 
 def _memory(size: int) -> memoryview:
     return memoryview(mmap.mmap(-1, size) if size >= PAGES else bytearray(size))
+
+
+def _too_large(size: int) -> ChannelClosed:
+    return ChannelClosed(f"a message of {size} bytes was announced, for which there is no memory")
 
 
 def _closed(error: OSError) -> ChannelClosed:

@@ -42,6 +42,10 @@ class Way:
         if self._end.sees_repetitions and connection.faults.strikes("repeat"):
             self._bring(lambda: self._end.deliver(header, frames))
 
+    def hold(self, seconds: float) -> None:
+        """Whatever is sent from now on arrives in so many seconds at the earliest."""
+        self._clear_at = max(self._clear_at, self._connection.clock.now + seconds)
+
     def close(self) -> None:
         """Nothing more is sent; what is on its way still arrives, and then the end of it is seen."""
         if self.is_open:

@@ -82,8 +82,9 @@ class SimulatedEngine:
         member = self.member
         member.heard(m.decode_to_engine(header), frames)
         if member.interrupt:
-            member.interrupt = False
-            self.interrupt()
+            wanted, member.interrupt = member.interrupt, 0
+            if wanted == member.running:
+                self.interrupt()
         if member.leaving is not None:
             self.leave(member.leaving)
             return
@@ -197,7 +198,10 @@ class SimulatedNanny:
         self._say(m.EngineExited(engine.uuid, engine.pid, code, balanced, direct))
 
     def _hear(self, header: bytes, _frames: list[object]) -> None:
-        message = m.decode_to_engine(header)
+        self.obey(m.decode_to_engine(header))
+
+    def obey(self, message: m.ToEngine) -> None:
+        """Deliver a signal or restart an engine, as the controller may ask."""
         if not isinstance(message, m.Deliver | m.Restart):
             return
         engine = self._watched.get(message.uuid)

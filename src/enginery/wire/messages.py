@@ -35,6 +35,7 @@ class Action(IntEnum):
     PUSH = 3  #: set names in the namespace
     PULL = 4  #: evaluate names or expressions
     CLEAR = 5  #: forget everything the user put into the namespace
+    DEBUG = 6  #: look at the frames of a task that failed here
 
 
 class Status(IntEnum):
@@ -48,7 +49,10 @@ class Status(IntEnum):
 
 
 class Segment(Struct, array_like=True, frozen=True, gc=False):
-    """A buffer that travels through shared memory: buffer ``index`` is ``size`` bytes of file ``name``."""
+    """A buffer that travels through shared memory: buffer ``index`` is ``size`` bytes of file ``name``.
+
+    Index -1 is the payload.
+    """
 
     index: int
     name: str
@@ -122,8 +126,10 @@ class Result(Struct, array_like=True, gc=False):
 class Output(Struct, array_like=True, gc=False):
     """Something a task said while it ran.
 
-    ``kind`` is stdout, stderr, display, result, error or data. Streams use ``text``; the others carry a
-    msgpack-encoded mapping in ``data`` (for display and result: ``{"data": mimebundle, "metadata": …}``).
+    ``kind`` is stdout, stderr, display, update, result, clear, error or data. Streams use ``text``; the others carry a
+    msgpack-encoded mapping in ``data``: for display, update and result ``{"data": mimebundle, "metadata": …}``, with
+    ``transient`` (which may name a ``display_id``) or ``execution_count``; for clear ``{"wait": bool}``; for error
+    ``{"ename", "evalue", "traceback"}``; for data a packed value, ``[head, buffers]``, for each name.
     """
 
     task: int
@@ -269,12 +275,6 @@ class Returned(Struct, tag="returned"):
     ids: list[int]
 
 
-class Begun(Struct, tag="begun"):
-    """The sender begins a task that has a time limit: should it not heed its own alarm, somebody else must act."""
-
-    task: int
-
-
 class Missing(Struct, tag="missing"):
     """Functions the sender has been asked to run or forward but does not have."""
 
@@ -394,7 +394,7 @@ class Restart(Struct, tag="restart"):
 
 
 FromClient = ClientHello | Functions | Submit | Direct | Abort | Query | Signal | Shutdown | Release | Ping | Pong | Bye
-FromEngine = EngineHello | Done | Said | Returned | Begun | Missing | NannyHello | EngineExited | Release | Ping | Pong | Bye
+FromEngine = EngineHello | Done | Said | Returned | Missing | NannyHello | EngineExited | Release | Ping | Pong | Bye
 ToClient = Welcome | Refused | Results | Outputs | News | Missing | Answer | Release | Ping | Pong | Bye
 ToEngine = (
     Welcome | Refused | Functions | Assign | Return | Abort | Release | Deliver | Restart | Shutdown | Ping | Pong | Bye

@@ -1,0 +1,1 @@
+"""Working from IPython: magics, output of engines in terminals and notebooks, progress bars."""

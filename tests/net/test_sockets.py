@@ -1,0 +1,94 @@
+"""Dialling: the best endpoint for this host, at once or patiently; and listening where nobody else may enter."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from enginery.net import sockets
+from enginery.net.connection_file import ConnectionInfo
+from enginery.net.routed import RoutedChannel
+from enginery.net.sockets import dial, dial_patiently, listen_on_path
+from enginery.net.stream import Stream
+
+
+@pytest.fixture
+def path():
+    with tempfile.TemporaryDirectory(prefix="eng-") as folder:  # paths of sockets are short
+        yield Path(folder, "s")
+
+
+def info(*urls):
+    return ConnectionInfo(kind="client", url=urls[-1], urls=urls, location=socket.gethostname())
+
+
+def test_on_this_host_it_is_a_unix_socket(path):
+    with listen_on_path(path) as listener:
+        channel = dial(info(f"ipc://{path}", "tcp://127.0.0.1:9"))
+        assert isinstance(channel, Stream)
+        other = Stream(listener.accept()[0])
+        channel.send(b"hello", [])
+        assert bytes(other.receive()[0][0]) == b"hello"
+        channel.close(0)
+        other.close(0)
+
+
+def test_elsewhere_it_is_tcp():
+    channel = dial(info("tcp://127.0.0.1:9"))
+    assert isinstance(channel, RoutedChannel)
+    channel.close(0)
+
+
+def test_nobody_listens(path):
+    with pytest.raises(FileNotFoundError):
+        dial(info(f"ipc://{path}"))
+    listen_on_path(path).close()
+    with pytest.raises(ConnectionRefusedError):
+        dial(info(f"ipc://{path}"))
+
+
+def test_patience_has_an_end(path):
+    with pytest.raises(FileNotFoundError):
+        dial_patiently(info(f"ipc://{path}"), 0.03)
+
+
+def test_patience_pays(path, monkeypatch):
+    tried = threading.Event()
+    sleep = sockets.time.sleep
+
+    def pause(seconds):
+        tried.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(sockets.time, "sleep", pause)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(dial_patiently(info(f"ipc://{path}"), 20)))
+    thread.start()
+    assert tried.wait(20)
+    with listen_on_path(path):
+        thread.join(20)
+    assert isinstance(found[0], Stream)
+    found[0].close(0)
+
+
+def test_a_path_that_is_too_long_is_named():
+    with pytest.raises(OSError, match=r"/x+' is longer than 100 bytes\. Set XDG_RUNTIME_DIR"):
+        listen_on_path(Path("/" + "x" * 200))
+
+
+def test_a_folder_that_is_not_there_is_named(path):
+    with pytest.raises(OSError, match="Cannot listen at .*nowhere"):
+        listen_on_path(path / "nowhere")
+
+
+def test_what_a_killed_one_left_is_replaced(path):
+    listen_on_path(path).close()
+    with listen_on_path(path) as listener:
+        assert not listener.getblocking()
+        dial(info(f"ipc://{path}")).close(0)
+    assert not os.access(path.parent / "other", os.F_OK)
