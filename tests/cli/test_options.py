@@ -96,6 +96,9 @@ def test_other_ways_to_say_it():
     assert not controller("--no-secure").secure
     assert not controller("--Session.key=").secure
     assert controller("--hwm=0").hwm == 0
+    assert controller("--window=100000").window == 100_000
+    options = controller("--TaskScheduler.scheme_name=pure", "--TaskScheduler.hwm=2", "--TaskScheduler.window=70000")
+    assert (options.scheme, options.hwm, options.window) == ("pure", 2, 70_000)
 
 
 def test_a_configuration_file(home):

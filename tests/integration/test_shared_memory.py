@@ -108,7 +108,7 @@ def test_arrays_arrive_as_they_are(rc, used, array):
     ],
     ids=["dates", "backwards", "masked", "matrix"],
 )
-def test_arrays_that_numpy_pickles_whole(rc, array):
+def test_arrays_that_numpy_pickles_whole(rc, used, array):
     back = rc[0].apply_sync(same, array)
     assert type(back) is type(array)
     assert (back.dtype, back.shape) == (array.dtype, array.shape)
@@ -122,6 +122,14 @@ def test_bytes_arrive_as_they_are(rc, used, kind):
     back = rc[0].apply_sync(same, data)
     assert type(back) is type(data)
     assert back == data
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * SIZE, 1 << 8 * SIZE, [str(number) for number in range(SIZE // 8)]], ids=["text", "number", "list"]
+)
+def test_large_payloads_arrive_as_they_are(rc, used, value):
+    assert rc[0].apply_sync(same, value) == value
+    assert rc[0].apply_sync(same, (value, b"x" * SIZE)) == (value, b"x" * SIZE)
 
 
 def test_pandas(rc, used):
@@ -172,8 +180,9 @@ def test_engines_do_not_see_what_others_write(rc):
     assert not array.any()
 
 
-def test_the_sender_may_overwrite_at_once(rc):
-    array = numpy.ones(SIZE, "u1")
+@pytest.mark.parametrize("size", [5000, WORTH - 1, SIZE])
+def test_the_sender_may_overwrite_at_once(rc, size):
+    array = numpy.ones(size, "u1")
     results = []
     for value in range(20):
         array[:] = value
@@ -182,15 +191,16 @@ def test_the_sender_may_overwrite_at_once(rc):
     assert [result.get(PATIENCE) for result in results] == [(value, value) for value in range(20)]
 
 
-def test_the_engine_may_overwrite_at_once(rc):
+@pytest.mark.parametrize("size", [5000, WORTH - 1, SIZE])
+def test_the_engine_may_overwrite_at_once(rc, size):
     view = rc[0]
-    view.push({"live": numpy.zeros(SIZE, "u1")}, block=True)
+    view.push({"live": numpy.zeros(size, "u1")}, block=True)
     pulled = []
     for value in range(20):
         pulled.append(view.pull("live", block=False))
         view.execute(f"live[:] = {value + 1}", block=False)
     for value, each in enumerate(pulled):
-        assert set(each.get(PATIENCE)[::4096].tolist()) == {value}
+        assert set(each.get(PATIENCE).tolist()) == {value}
 
 
 def test_what_is_kept_stays_as_it_was(rc):
@@ -288,6 +298,7 @@ def test_a_client_elsewhere_gets_frames(own):
         back = far[:].apply_sync(same, array)
         assert all(numpy.array_equal(each, array) for each in back)
         assert back[0].flags.writeable
+        assert far[:].apply_sync(same, ("x" * SIZE, array[::2]))[1][0] == "x" * SIZE
         assert segments(own, "e"), "the engines did use shared memory"
 
 
@@ -302,6 +313,7 @@ def test_an_engine_elsewhere_gets_frames(own, tmp_path):
             array = numpy.arange(SIZE)
             back = own[:].apply_sync(same, array)
             assert [numpy.array_equal(each, array) for each in back] == [True] * 3
+            assert own[:].apply_sync(same, "x" * SIZE) == ["x" * SIZE] * 3
             assert segments(own, "c")
             assert not segments(own, "e2-")
         finally:

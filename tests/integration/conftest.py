@@ -1,0 +1,52 @@
+"""Fixtures of the tests with real processes: one cluster of two engines for each file."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from enginery.cluster.cluster import Cluster
+
+if sys.platform == "win32":
+    collect_ignore_glob = ["test_*.py"]  # not tried on Windows
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two engines, started and connected; ``cluster.client`` is the client."""
+    cluster = Cluster(n=2, profile_dir=str(tmp_path_factory.mktemp("profile")))
+    cluster.client = cluster.start_and_connect_sync()
+    yield cluster
+    cluster.stop_cluster_sync()
+
+
+@pytest.fixture
+def rc(cluster):
+    """The file's client, on engines that remember nothing of earlier tests and outlive this one."""
+    client = cluster.client
+    yield client
+    if client.ids == [0, 1]:
+        client[:].clear(block=True)
+        return
+    output = cluster.engine_set.get_output() if cluster.engine_set else ""
+    cluster.stop_cluster_sync()  # and anew, so that other tests need not suffer
+    cluster.client = cluster.start_and_connect_sync()
+    pytest.fail(f"engines left: {client!r}\n{output}", pytrace=False)
+
+
+@pytest.fixture
+def dv(rc):
+    return rc[:]
+
+
+@pytest.fixture
+def lv(rc):
+    return rc.load_balanced_view()
+
+
+@pytest.fixture
+def own_rc(cluster):
+    """A client of the test's own."""
+    with cluster.connect_client_sync() as client:
+        yield client
