@@ -170,6 +170,21 @@ def test_it_waits_a_moment_for_the_others(scene):
     assert scene.paper.shown == ["[stdout:0-1] hello\n"]
 
 
+def test_what_is_interrupted_is_shown_the_next_time(scene, monkeypatch):
+    for engine in range(2):
+        scene.say(engine, "stdout", f"{engine}\n")
+    show = scene.paper.show
+
+    def interrupted(piece, engines):
+        monkeypatch.setattr(scene.paper, "show", show)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scene.paper, "show", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scene.live.show()
+    assert scene.shown() == ["[stdout:0] 0\n", "[stdout:1] 1\n"]
+
+
 # --- the terminal -----------------------------------------------------------------------------------------------------
 
 

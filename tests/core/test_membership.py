@@ -135,9 +135,11 @@ def test_what_was_taken_back_by_its_client_is_not_handed_on(engine):
 
 
 def test_queued_tasks_that_are_aborted_never_run(engine):
-    engine.assign(1, 2).assign(7, direct=True).hear(m.Abort([2, 7]))
-    assert engine.take_all() == [1]
-    assert engine.aborted() == [7, 2]
+    engine.assign(1, 2, 3, 4).assign(7, 8, direct=True)
+    engine.take()
+    engine.hear(m.Abort([2, 8, 4]))
+    assert engine.aborted() == [2, 8, 4], "they have to wait for the task that runs"
+    assert engine.take_all() == [1, 3]
     assert not engine.member.aborted
 
 
@@ -264,6 +266,19 @@ def test_a_function_is_asked_for_anew_when_nobody_waits_for_it_any_more(engine):
     engine.assign(2, function=b"f")
     park_next(engine)
     assert engine.said() == [m.Missing([b"f"])]
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_function_that_came_and_went_before_it_was_used_is_asked_for_again(engine, direct):
+    engine.assign(1, direct=direct, function=b"f")
+    park_next(engine)
+    engine.said()
+    engine.member.bodies.budget = 10
+    engine.hear(m.Functions({b"f": b"x" * 9})).hear(m.Functions({b"g": b"x" * 9}))
+    assert engine.take() is None
+    assert engine.said() == [m.Missing([b"f"])]
+    engine.hear(m.Functions({b"f": b"x" * 9}))
+    assert engine.take() == 1
 
 
 def test_tasks_set_aside_are_not_handed_back(engine):

@@ -110,12 +110,12 @@ class TestConditions:
         def helper(x):
             return x + 1
 
-        @ipp.require("fractions", "os.path", helper, factor=10)
+        @ipp.require("fractions", "xml.dom", helper, factor=10)
         def work(x):
-            return fractions.Fraction(helper(x) * factor), os.path.basename("a/b")  # noqa: F821 - brought along
+            return fractions.Fraction(helper(x) * factor), xml.dom.XMLNS_NAMESPACE[:4]  # noqa: F821 - brought along
 
-        assert lv.apply_sync(work, 2) == (30, "b")
-        assert lv.map_sync(work, [1, 2], chunksize=2)[1] == (30, "b")
+        assert lv.apply_sync(work, 2) == (30, "http")
+        assert lv.map_sync(work, [1, 2], chunksize=2)[1] == (30, "http")
 
     def test_a_requirement_nobody_meets(self, lv, dv):
         @ipp.require("no_such_module")
@@ -264,9 +264,14 @@ class TestRetries:
 class TestCancel:
     def test_what_is_queued_never_runs(self, rc, lv, both, tmp_path):
         path = str(tmp_path / "ran")
-        results = [lv.apply_async(note, path, n) for n in range(20)]
+
+        def noted(n):  # a function nobody has run yet: an engine gets one of them at most before it is free
+            note(path, n)
+
+        results = [lv.apply_async(noted, n) for n in range(20)]
         assert all(ar.cancel() for ar in results[5:])
         assert cf.wait(results[5:], timeout=PATIENCE).not_done == set()
+        rc.queue_status()  # so that the controller has heard of it
         both()
         assert rc.wait(timeout=PATIENCE)
         assert sorted(Path(path).read_text().split()) == sorted(map(str, range(5)))
@@ -411,7 +416,8 @@ def test_the_pure_scheme_refuses_what_it_cannot_see_to(tmp_path):
 
 
 class TestExplanations:
-    def test_each_state_has_its_sentence(self, rc, lv, held):
+    def test_each_state_has_its_sentence(self, fragile, held):
+        rc, lv = fragile, fragile.load_balanced_view()  # whose controller knows nothing of how long tasks run
         first, second = (held(lv, name) for name in ("one", "two"))
         engine = next(n for n, info in rc.link.engines.items() if info.pid == first.pid)
         queued = lv.apply_async(int)
@@ -495,12 +501,10 @@ def census(pool, limit):
         assert future.result() == futures[future] ** 3
         total += future.result()
     assert list(pool.map(cube, range(limit), chunksize=7)) == [n**3 for n in range(limit)]
-    bad = pool.submit(int, "x")
     try:
-        bad.result()
+        pool.submit(int, "x").result()
     except ValueError as error:
-        assert "invalid literal" in str(error)
-    return total
+        return total, str(error)
 
 
 class TestExecutor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from enginery.client.receiver import Receiver
+from enginery.client.described import Described
+from enginery.client.metadata import message_id
 from enginery.wire import messages
 
 if TYPE_CHECKING:
@@ -95,17 +96,19 @@ def for_wire(value: Any, client: Jobs) -> messages.Dependency | None:
 
 
 def _ids(value: Any, client: Jobs) -> list[int]:
-    if isinstance(value, Receiver):
+    if isinstance(value, Described):
         if value.client is client:
             return [value._first] if value._many is None else value._all_ids()
-        return _ids(value.msg_ids, client)
+        other = value.client.session
+        return _ids([message_id(other, task) for task in value._all_ids()], client)
     if isinstance(value, str):
         try:
             return [client.task_id(value)]
         except KeyError as error:
             raise ValueError(f"No dependency: {error.args[0]}") from None
     if hasattr(value, "msg_ids"):
-        return _ids(value.msg_ids, client)
+        other = value.client.session
+        return _ids([message_id(other, task) for task in value._all_ids()], client)
     if isinstance(value, Iterable):
         return [number for each in value for number in _ids(each, client)]
     raise ValueError(_NO_DEPENDENCY.format(value))

@@ -9,7 +9,7 @@ from enginery.client.metadata import message_id
 from enginery.errors import ConnectionLost
 
 if TYPE_CHECKING:
-    from enginery.client.client import Client
+    from enginery.client.jobs import Jobs
     from enginery.client.result import AsyncResult
 
 #: Requests that are explained one by one.
@@ -28,15 +28,13 @@ def why(result: AsyncResult) -> str:
         return sentences[0]
     session = result.client.session
     lines = [f"{len(missing)} of {result._size()} requests are not done."]
-    lines += [
-        f"{message_id(session, task)}: {sentence}" for task, sentence in zip(missing, sentences, strict=False)
-    ]
+    lines += [f"{message_id(session, task)}: {sentence}" for task, sentence in zip(missing, sentences, strict=False)]
     if len(missing) > MOST:
         lines.append(f"… and {len(missing) - MOST} more.")
     return "\n".join(lines)
 
 
-def reasons(client: Client, tasks: Sequence[int], patience: float = PATIENCE) -> list[str]:
+def reasons(client: Jobs, tasks: Sequence[int], patience: float = PATIENCE) -> list[str]:
     """A sentence for each of some requests of this client that have not ended, in their order."""
     link = client.link
     unsent = link.unsent(tasks)
@@ -55,12 +53,12 @@ def reasons(client: Client, tasks: Sequence[int], patience: float = PATIENCE) ->
     return [answers.get(task, "The controller did not say.") for task in tasks]
 
 
-def in_short(client: Client, task: int) -> str:
+def in_short(client: Jobs, task: int) -> str:
     """For one line that is written while somebody waits: why the first of the requests is not done."""
     return reasons(client, [task], patience=PATIENCE / 2)[0]
 
 
-def _silent(client: Client, patience: float) -> str:
+def _silent(client: Jobs, patience: float) -> str:
     return (
         f"The controller (pid {client.link.info.pid}) does not answer: it was asked {patience:g} s ago, and last heard "
         f"{client.link.silence():.0f} s ago."

@@ -49,6 +49,7 @@ class Live:
         self._open: dict[tuple[int, str], str] = {}
         self._displays: dict[tuple[int, str], Piece] = {}
         self._has_tail = False
+        self._unshown: list[tuple[Piece, list[int]]] = []
         #: Requests whose result, and whose error, have been shown: (number of the source, index).
         self.results: set[tuple[int, int]] = set()
         self.errors: set[tuple[int, int]] = set()
@@ -70,6 +71,7 @@ class Live:
 
     def show(self) -> None:
         """Show what has come."""
+        self._show_unshown()
         for number, (cursor, wanted) in enumerate(self._sources):
             entries, lost = cursor.take()
             if lost:
@@ -147,9 +149,14 @@ class Live:
         return found
 
     def _write(self, said: dict[int, list[Piece]]) -> None:
-        for engines, pieces in folded(sorted(said.items())):
-            for piece in pieces:
-                self._screen.show(piece, engines)
+        self._unshown += [(piece, engines) for engines, pieces in folded(sorted(said.items())) for piece in pieces]
+        self._show_unshown()
+
+    def _show_unshown(self) -> None:
+        # One leaves the list only when it has been shown: Ctrl-C may come while the screen writes.
+        while self._unshown:
+            self._screen.show(*self._unshown[0])
+            del self._unshown[0]
 
     def _show_tail(self) -> None:
         pieces = [(engine, Piece(kind, overwritten(text).strip())) for (engine, kind), text in self._open.items()]

@@ -91,9 +91,9 @@ class Progress:
             if self._due is None or time.monotonic() < self._due:
                 return
             self._bar = progress_bar(self._total(), self._title, self._widget, self._unit)
-        self._move(self._bar)
-        # Also when nothing is new: the bar shows how much time has passed.
-        self._bar.refresh()
+        if not self._move(self._bar):
+            # Also when nothing is new: the bar shows how much time has passed.
+            self._bar.refresh()
 
     def say(self, line: str) -> None:
         """Write a line to the standard error stream, above the bar if there is one."""
@@ -103,9 +103,10 @@ class Progress:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
 
-    def _move(self, bar: tqdm[Any]) -> None:
+    def _move(self, bar: tqdm[Any]) -> bool:
+        """Set how far it is. Returns whether the bar was drawn."""
         bar.total = self._total()  # maps over input of unknown length grow
-        bar.update(self._done() - bar.n)
+        return bool(bar.update(self._done() - bar.n))
 
     def __enter__(self) -> Self:
         self.update()

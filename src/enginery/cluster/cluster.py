@@ -196,6 +196,8 @@ class Cluster(KnownCluster):
         try:
             finish(launcher.start(launcher.n, **kwargs))
         except BaseException:
+            with contextlib.suppress(Exception):  # what went wrong before is what shall be heard of
+                self._stop_engines([launcher])
             self.engines.pop(launcher.engine_set_id, None)
             raise
         self.update_cluster_file()
@@ -228,8 +230,10 @@ class Cluster(KnownCluster):
         self._stop_engines(self._engine_set(engine_set_id))
 
     def stop_cluster_sync(self) -> None:
-        """Stop all engines and the controller, and close the clients that came from here."""
-        atexit.unregister(self._at_exit)
+        """Stop all engines and the controller, and close the clients that came from here.
+
+        If Ctrl-C cuts it short, it is done at the end of this process after all.
+        """
         for client in list(self._clients):
             client.close()
         self._clients.clear()
@@ -239,16 +243,19 @@ class Cluster(KnownCluster):
             launcher.begin_stop()
         self._stop_engines(list(self.engines.values()))
         self.stop_controller_sync()
+        atexit.unregister(self._at_exit)
 
     def _stop_engines(self, launchers: list[EngineLauncher]) -> None:
-        for launcher in launchers:
-            self.engines.pop(launcher.engine_set_id, None)
+        self._leaving.update(launchers)
         for launcher in launchers:
             launcher.begin_stop()
         for launcher in launchers:
             launcher.connect(None)
             finish(launcher.stop())
             launcher.get_output(remove=True)
+            # Only now: what Ctrl-C cuts short can be done again.
+            self.engines.pop(launcher.engine_set_id, None)
+            self._leaving.discard(launcher)
         self.update_cluster_file()
 
     def _give_up(self) -> None:

@@ -36,6 +36,7 @@ class KnownCluster(LoggingConfigurable):
         self.controller: ControllerLauncher | None = None
         self.engines: dict[str, EngineLauncher] = {}
         self._stopping = False
+        self._leaving: set[EngineLauncher] = set()  #: those that are being stopped
         self._lock = threading.RLock()
         super().__init__(**kwargs)
         if "log_level" in kwargs:
@@ -115,7 +116,7 @@ class KnownCluster(LoggingConfigurable):
             self.update_cluster_file()
 
     def _engines_stopped(self, launcher: EngineLauncher, data: StopData) -> None:
-        if self.engines.get(launcher.engine_set_id) is launcher and not self._stopping:
+        if self.engines.get(launcher.engine_set_id) is launcher and not (self._stopping or launcher in self._leaving):
             self._log_end(f"Engine set {launcher.engine_set_id}", data)
             self.update_cluster_file()
 

@@ -95,6 +95,7 @@ class Server:
         for role in ("client", "engine", "nanny"):
             self._handlers[role] |= {m.Ping: self._ping, m.Pong: self._ignore, m.Bye: self._bye}
             self._handlers[role][m.Release] = self._released if role == "client" else self._ignore
+        self._handlers["client"][m.Pong] = self._output_read
 
     # --- the turn -----------------------------------------------------------------------------------------------
 
@@ -293,6 +294,9 @@ class Server:
 
     def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], _now: float) -> None:
         self.scheduler.output_arrived(self.scheduler.engines[peer.number], said.outputs)
+
+    def _output_read(self, peer: Peer, pong: m.Pong, _frames: list[object], _now: float) -> None:
+        self.scheduler.clients[peer.number].flow.heard(pong.number)
 
     def _returned(self, peer: Peer, returned: m.Returned, _frames: list[object], now: float) -> None:
         self.scheduler.tasks_returned(self.scheduler.engines[peer.number], returned.ids, now)

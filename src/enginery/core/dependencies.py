@@ -20,6 +20,10 @@ class Verdict(IntEnum):
     IMPOSSIBLE = 2
 
 
+# Members of an enum cost as much to look up as the rest of the line they stand in. Bench: graph of tasks.
+_OPEN, _MET, _IMPOSSIBLE = Verdict
+
+
 class Wait:
     """One dependency of one task, counted down."""
 
@@ -31,23 +35,24 @@ class Wait:
         self.follow = follow
         self.pending = len(set(dependency.ids))
         self.spoilt = 0  #: tasks that ended the wrong way
-        self.places: set[int] | None = None  #: engines on which those that count have run
-        self.verdict = Verdict.MET if not self.pending else Verdict.OPEN
+        self.places: set[int] | None = None  #: if it is one to follow: engines on which those that count have run
+        self.verdict = _OPEN if self.pending else _MET
 
     def settle(self, ending: Ending) -> Verdict:
         """One of the tasks has ended. Returns the verdict; once it is not OPEN it stays."""
-        if self.verdict is not Verdict.OPEN:
+        if self.verdict is not _OPEN:
             return self.verdict
         self.pending -= 1
         dependency = self.dependency
         if dependency.success if ending.ok else dependency.failure:
-            self._note(ending.engine)
+            if self.follow:
+                self._note(ending.engine)
             if not dependency.all or (not self.pending and not self.spoilt):
-                self.verdict = Verdict.MET
+                self.verdict = _MET
         else:
             self.spoilt += 1
             if dependency.all or not self.pending:
-                self.verdict = Verdict.IMPOSSIBLE
+                self.verdict = _IMPOSSIBLE
         return self.verdict
 
     def _note(self, engine: int) -> None:
@@ -72,10 +77,17 @@ class Graph:
     def __bool__(self) -> bool:
         return bool(self._waits)
 
+    def __contains__(self, task: int) -> bool:
+        return task in self._waits
+
     def add(self, wait: Wait, tasks: Iterable[int]) -> None:
         """Let a wait be told when these tasks end."""
+        waits = self._waits
         for task in tasks:
-            self._waits.setdefault(task, []).append(wait)
+            if task in waits:
+                waits[task].append(wait)
+            else:
+                waits[task] = [wait]
 
     def ended(self, task: int) -> list[Wait]:
         """Waits on a task that has ended; they are forgotten here."""

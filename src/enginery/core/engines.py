@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from enginery.core.flow import Flow
 from enginery.core.ledger import Ledger
 from enginery.wire.messages import CLIENT_SHIFT
 
@@ -58,7 +59,7 @@ class EngineRecord:
 class ClientRecord:
     """A client, and which task ids it has used."""
 
-    __slots__ = ("connected", "gaps", "highest", "joined", "ledger", "name", "number", "token")
+    __slots__ = ("connected", "flow", "gaps", "highest", "joined", "ledger", "name", "number", "token")
 
     def __init__(self, number: int, name: str, token: str, now: float) -> None:
         self.number = number
@@ -66,6 +67,7 @@ class ClientRecord:
         self.token = token
         self.joined = now
         self.connected = True
+        self.flow = Flow()  #: output on its way to it
         self.ledger = Ledger()  #: how its tasks ended
         self.highest = number << CLIENT_SHIFT  #: one above the highest task id it has used
         self.gaps: list[tuple[int, int]] = []  #: ranges below that are unused yet: threads of a client overtake

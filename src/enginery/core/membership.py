@@ -119,8 +119,10 @@ class Membership:
                 self._parked[digest] = waiting[::-1]
             stalled = self._stalled
             if stalled is not None and (stalled.task.function in self.bodies or stalled.task.id in self.aborted):
-                self._stalled = None
                 self.direct.appendleft(stalled)  # if it was taken back, ``take`` sees to it
+                self._stalled = stalled = None
+            if waiting or (stalled is not None and stalled.task.function == digest):
+                self.say(m.Missing([digest]))  # it came, and has gone again before this thread could use it
 
     def finished(self, result: m.Result, buffers: list[memoryview]) -> None:
         """A task has ended."""
@@ -207,27 +209,24 @@ class Membership:
         ids: list[int] = []
         while len(ids) < count:
             try:
-                number = self.balanced.pop().task.id
+                ids.append(self.balanced.pop().task.id)
             except IndexError:  # the other thread has begun the last of them
                 break
-            if number in self.aborted:
-                self._give_up(number)
-            else:
-                ids.append(number)
         ids.reverse()
         self.say(m.Returned(ids))
 
     def _abort(self, ids: Sequence[int], *, interrupt: bool) -> None:
+        """Give up what is queued at once, even if another task runs; the others are left to the other thread."""
         self.aborted.update(ids)  # first, see ``take``
-        queued = {one.task.id for queue in (self.direct, self.balanced) for one in tuple(queue)}
+        queued = {*self._remove(self.direct), *self._remove(self.balanced)}
         aside = {one.task.id: digest for digest, parked in tuple(self._parked.items()) for one in tuple(parked)}
         stalled = self._stalled
         if stalled is not None:
             aside[stalled.task.id] = stalled.task.function
         for task in ids:
             if task in queued:
-                continue
-            if task in aside:
+                self._give_up(task)
+            elif task in aside:
                 self._changed.append(aside[task])
             elif task == self.running:
                 if interrupt:
@@ -238,6 +237,24 @@ class Membership:
                 self._not_found.append(task)
         while len(self._not_found) > KEPT_ABORTS:
             self.aborted.discard(self._not_found.popleft())
+
+    def _remove(self, queue: deque[Held]) -> list[int]:
+        """Remove aborted tasks from a queue of which the other thread may take the first at any time."""
+        kept: list[Held] = []
+        removed: list[int] = []
+        while queue:
+            try:
+                held = queue.pop()
+            except IndexError:
+                break
+            if held.task.id in self.aborted:
+                removed.append(held.task.id)
+            else:
+                kept.append(held)
+        kept.reverse()
+        queue.extend(kept)
+        removed.reverse()
+        return removed
 
     # --- sending ------------------------------------------------------------------------------------------------
 

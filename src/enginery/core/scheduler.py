@@ -361,8 +361,17 @@ class Scheduler:
         for output in outputs:
             if output.task not in engine.balanced and output.task not in engine.direct:
                 self.counts["stale"] += 1
-            elif self._is_connected(output.task >> CLIENT_SHIFT):
-                self.outbox.output(output.task >> CLIENT_SHIFT, engine.info.id, output)
+            elif (client := self.clients.get(output.task >> CLIENT_SHIFT)) is not None:
+                self._pass_on(client, engine, output)
+
+    def _pass_on(self, client: ClientRecord, engine: EngineRecord, output: Output) -> None:
+        passed = client.flow.passed(output)
+        if passed is None:
+            self.counts["dropped"] += 1
+            return
+        self.outbox.output(client.number, engine.info.id, passed)
+        if question := client.flow.question():
+            self.outbox.send(To.CLIENT, client.number, Ping(question))
 
     def tasks_returned(self, engine: EngineRecord, ids: list[int], now: float) -> None:
         """An engine hands back balanced tasks it has not begun, in answer to ``Return``."""

@@ -44,7 +44,7 @@ class Link:
         self.on_tick: Callable[[], None] = lambda: None  #: lets output flush what it has kept
         self.on_fork: Callable[[], None] = lambda: None  #: lets output go elsewhere in a forked child
         self.interrupt: Callable[[int], None] = lambda _task: None  #: interrupts a task if it still runs
-        self._limit = TimeLimit(self.member, begun, lambda task: self.interrupt(task))
+        self._limit = TimeLimit(self.member, begun, self._interrupt_late)
         self.sharing = Sharing("", 0)
         self._misses = options.max_misses
         self._period = 3.0
@@ -158,6 +158,9 @@ class Link:
             self._exit_by = time.monotonic() + LEAVING_GRACE
             self.line.wake()
             wake_main_thread()
+
+    def _interrupt_late(self, task: int) -> None:
+        self.interrupt(task)  # which is set when there is somebody to interrupt
 
     def _flush_all(self) -> None:
         self.on_tick()

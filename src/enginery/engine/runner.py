@@ -174,7 +174,12 @@ class Runner:
         except BaseException as error:
             self._interruptible = False
             finished = time()
-            result = self._failed(task, error, started, finished)
+            try:
+                result = self._failed(task, error, started, finished)
+            except Exception as resisted:  # an exception may refuse everything asked of it
+                evalue = f"It could not be described: that raised {type(resisted).__name__}."
+                fault = Fault("remote", type(error).__name__, evalue)
+                result = Result(number, _ERROR, b"", 0, started, finished, fault)
         else:
             finished = time()
             result = Result(number, _OK, head, len(buffers), started, finished)

@@ -28,7 +28,7 @@ def follow(result: AsyncResult, settings: Settings, title: str) -> None:
     try:
         with Progress(title, lambda: len(result), lambda: result.progress, settings.progress_after) as progress:
             _wait(result, shown, settings, progress)
-    except KeyboardInterrupt:
+    except BaseException:  # KeyboardInterrupt, or the connection is lost: what has come is shown all the same
         shown.finish()
         raise
     if settings.stream:

@@ -115,7 +115,7 @@ class Requirement:
         variables.update(self.objects)
 
 
-def require(*objects: str | ModuleType | Callable[..., Any], **mapping: Any) -> depend:
+def require(*objects: Any, **mapping: Any) -> depend:
     """Decorator: the function runs only where modules can be imported; other things are brought along.
 
     Args:
@@ -132,8 +132,8 @@ def require(*objects: str | ModuleType | Callable[..., Any], **mapping: Any) -> 
             modules.append(each)
         elif isinstance(each, ModuleType):
             modules.append(each.__name__)
-        elif callable(each) and isinstance(getattr(each, "__name__", None), str):
-            named[each.__name__] = each
+        elif isinstance(name := getattr(each, "__name__", None), str) and callable(each):
+            named[name] = each
         else:
             raise TypeError(
                 f"require() takes modules, names of modules, functions and classes, not {each!r}. Pass other objects by "

@@ -93,6 +93,7 @@ class LocalProcessLauncher(BaseLauncher):
             self.notify_stop({"exit_code": None})
             return
         if not self.process.is_running:
+            self.join(self.stop_timeout)  # its end may just be being told
             return
         self.process.terminate()
         if not self.process.wait(self.stop_seconds_until_kill):
