@@ -71,7 +71,9 @@ class TestMaps:
 
     @pytest.mark.parametrize("chunksize", [1, 3])
     def test_as_they_come(self, lv, chunksize):
-        result = lv.map_async(lambda n: (time.sleep(0.05 if n == 0 else 0), n)[1], range(30), ordered=False, chunksize=chunksize)
+        result = lv.map_async(
+            lambda n: (time.sleep(0.05 if n == 0 else 0), n)[1], range(30), ordered=False, chunksize=chunksize
+        )
         came = list(result)
         assert sorted(came) == list(range(30))
         assert came[0] != 0
@@ -176,7 +178,10 @@ class TestLazyMaps:
         assert next(lazy) == 1
         with pytest.raises(ValueError, match="no more"):
             next(lazy)
-        assert [type(v).__name__ for v in lv.imap(lambda n: 1 / n, [0, 1], return_exceptions=True)] == ["RemoteError", "float"]
+        assert [type(v).__name__ for v in lv.imap(lambda n: 1 / n, [0, 1], return_exceptions=True)] == [
+            "RemoteError",
+            "float",
+        ]
 
     def test_dropped_in_the_middle(self, rc, lv):
         threads = threading.active_count()

@@ -9,8 +9,6 @@ import time
 
 import pytest
 
-from enginery.errors import ConnectionLost
-
 PATIENCE = 30
 pytestmark = [
     pytest.mark.slow,
@@ -168,5 +166,3 @@ def _reap(pid):
 
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
-
-

@@ -67,8 +67,12 @@ def script(tmp_path, cluster):
 
         path = tmp_path / "script.py"
         info = json.dumps(cluster.client.link.info.to_dict())
-        path.write_text(f"import enginery as ipp\nrc = ipp.Client({info})\ndv, lv = rc[:], rc.load_balanced_view()\n{text}")
-        done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=PATIENCE, check=False)
+        path.write_text(
+            f"import enginery as ipp\nrc = ipp.Client({info})\ndv, lv = rc[:], rc.load_balanced_view()\n{text}"
+        )
+        done = subprocess.run(
+            [sys.executable, str(path)], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         assert done.stderr == ""
         return done.stdout
 
@@ -103,7 +107,7 @@ class TestOfThisFile:
 
     def test_functions_as_arguments_and_results(self, lv):
         assert lv.apply_sync(lambda f, x: f(f(x)), lambda x: x + 1, 1) == 3
-        assert lv.apply_sync(lambda: (lambda x: x * 3))(2) == 6
+        assert lv.apply_sync(lambda: lambda x: x * 3)(2) == 6
 
     def test_classes_and_their_instances(self, lv):
         point = Point(1, 2)
@@ -185,10 +189,17 @@ a = "changed"
 print(dv.apply_sync(get))
 dv.clear(block=True)
 print(dv.apply_sync(get))
-""").split("\n") == ["['client', 'client']", "['engine', 'engine']", "['engine', 'engine']", "['changed', 'changed']", ""]
+""").split("\n") == [
+            "['client', 'client']",
+            "['engine', 'engine']",
+            "['engine', 'engine']",
+            "['changed', 'changed']",
+            "",
+        ]
 
     def test_global_statements_write_to_the_engine(self, script):
-        assert script("""
+        assert (
+            script("""
 def count():
     global n
     n += 1
@@ -196,10 +207,13 @@ def count():
 dv.push({"n": 10}, block=True)
 dv.apply_sync(count)
 print(dv.apply_sync(count), dv["n"], dv.apply_sync(lambda: n))
-""") == "[12, 12] [12, 12] [12, 12]\n"
+""")
+            == "[12, 12] [12, 12] [12, 12]\n"
+        )
 
     def test_classes_helpers_and_modules_come_along(self, script):
-        assert script("""
+        assert (
+            script("""
 import math
 from collections import Counter
 class Shape:
@@ -214,40 +228,54 @@ print(lv.apply_sync(work, 1))
 back = lv.apply_sync(lambda r: Circle(r), 2)
 print(type(back) is Circle, back.area())
 print(lv.map_sync(lambda s: s.area(), [Circle(1), Circle(2)], chunksize=2))
-""") == "('circle of 3.14', 2, 2)\nTrue circle of 12.57\n['circle of 3.14', 'circle of 12.57']\n"
+""")
+            == "('circle of 3.14', 2, 2)\nTrue circle of 12.57\n['circle of 3.14', 'circle of 12.57']\n"
+        )
 
     def test_names_the_engine_has_and_the_client_has_not(self, script):
-        assert script("""
+        assert (
+            script("""
 dv.execute("import json\\nsecret = 5\\ndef f(x): return x + secret", block=True)
 print(dv.apply_sync(lambda: f(json.loads("1"))))
-""") == "[6, 6]\n"
+""")
+            == "[6, 6]\n"
+        )
 
     def test_a_function_without_what_it_needs(self, script):
-        assert script("""
+        assert (
+            script("""
 import sys
 sys.tracebacklimit = 0
 try:
     dv.apply_sync(lambda: nobody_has_this)
 except ipp.CompositeError as error:
     print("nobody_has_this" in str(error))
-""") == "True\n"
+""")
+            == "True\n"
+        )
 
     def test_the_end_of_a_script_with_an_open_client(self, script):
-        assert script("""
+        assert (
+            script("""
 results = [lv.apply_async(len, "x" * n) for n in range(1000)]
 results[0].add_done_callback(lambda _: None)
 lazy = lv.imap(abs, iter(int, 1))
 next(lazy)
 print("end")
-""") == "end\n"
+""")
+            == "end\n"
+        )
 
     def test_the_end_of_a_script_by_an_error_or_exit(self, script):
-        assert script("""
+        assert (
+            script("""
 ar = lv.apply_async(__import__("time").sleep, 0.2)
 import sys
 print("end", flush=True)
 sys.exit(0)
-""") == "end\n"
+""")
+            == "end\n"
+        )
 
 
 def test_interactive_and_required_things(lv, dv):

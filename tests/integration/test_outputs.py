@@ -66,7 +66,7 @@ def test_more_than_a_result_keeps_says_so(rc):
     result = rc[0].apply_async(lambda: [print("z" * 100_000) for _ in range(120)] and None)
     result.get(PATIENCE)
     assert len(result.stdout) < 11_000_000
-    assert "were dropped" in result.stdout[:200]
+    assert "were dropped" in result.stdout
     assert result.stdout.endswith("z\n")
 
 
@@ -131,7 +131,15 @@ print("on time")
 
 
 def test_odd_text(rc):
-    texts = ["", "\n", "no end", "ünï\u2028cödé \U0001f600", "nul\0byte", "\r\x1b[31mred", "\ud800".encode("utf-8", "replace").decode()]
+    texts = [
+        "",
+        "\n",
+        "no end",
+        "ünï\u2028cödé \U0001f600",
+        "nul\0byte",
+        "\r\x1b[31mred",
+        "\ud800".encode("utf-8", "replace").decode(),
+    ]
     for text in texts:
         result = rc[0].apply_async(say, text, "")
         assert result.get(PATIENCE) == text
@@ -163,4 +171,8 @@ def test_streaming_shows_it_under_labels(rc, dv, capsys):
 def test_writing_what_is_no_text(rc):
     error = rc[0].apply_async(lambda: sys.stdout.write(b"bytes")).exception(PATIENCE)
     assert error.ename == "TypeError"
-    assert rc[0].apply_sync(lambda: (sys.stdout.isatty(), sys.stdout.writable(), sys.stdout.encoding)) == (False, True, "utf-8")
+    assert rc[0].apply_sync(lambda: (sys.stdout.isatty(), sys.stdout.writable(), sys.stdout.encoding)) == (
+        False,
+        True,
+        "utf-8",
+    )

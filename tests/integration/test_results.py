@@ -42,7 +42,7 @@ class TestWaiting:
         with pytest.raises(RuntimeError, match="not ready"):
             result.successful()
         with pytest.raises(TimeoutError):
-            result.wall_time  # noqa: B018 - must raise
+            result.wall_time
         gate.touch()
         assert result.wait(PATIENCE)
         assert result.ready()
@@ -101,7 +101,7 @@ class TestWhatIsKnown:
         assert one.engine_id in {0, 1}
         assert one.metadata["status"] == "ok"
         with pytest.raises(AttributeError):
-            one.nothing  # noqa: B018 - must raise
+            one.nothing
         with pytest.raises(KeyError):
             one["nothing"]
 

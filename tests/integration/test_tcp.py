@@ -210,7 +210,9 @@ class TestRefusals:
         assert rc[:].apply_sync(int) == [0, 0]
 
     @pytest.mark.parametrize("kind", ["client", "engine"])
-    @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(60)])
+    @pytest.mark.parametrize(
+        "data", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100, b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(60)]
+    )
     def test_garbage(self, house, rc, kind, data):
         port = int(house.info[kind].url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as stranger:

@@ -18,23 +18,23 @@ PATIENCE = 30
 pytestmark = pytest.mark.slow
 
 
-class Unpicklable(Exception):  # noqa: N818 - as users name theirs
+class Unpicklable(Exception):
     def __init__(self) -> None:
         super().__init__("holds a lock")
         self.lock = threading.Lock()
 
 
-class TwoArguments(Exception):  # noqa: N818
+class TwoArguments(Exception):
     def __init__(self, one, two) -> None:
         super().__init__(f"{one} and {two}")
 
 
-class Silent(Exception):  # noqa: N818
+class Silent(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
 
-class Stubborn(Exception):  # noqa: N818
+class Stubborn(Exception):
     def __getattribute__(self, name):
         raise RuntimeError(f"no {name}")
 

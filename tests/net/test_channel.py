@@ -20,4 +20,6 @@ def test_both_kinds_have_all_of_it(kind):
     for name, method in inspect.getmembers(Channel, inspect.isfunction):
         if name.startswith("_"):
             continue
-        assert list(inspect.signature(getattr(kind, name)).parameters) == list(inspect.signature(method).parameters), name
+        assert list(inspect.signature(getattr(kind, name)).parameters) == list(inspect.signature(method).parameters), (
+            name
+        )

@@ -58,7 +58,12 @@ def test_the_right_key_opens(asking):
 
 @pytest.mark.parametrize(
     ("domain", "mechanism", "version"),
-    [(b"engines", b"CURVE", VERSION), (b"clients", b"NULL", VERSION), (b"clients", b"CURVE", b"2.0"), (b"\xff", b"CURVE", VERSION)],
+    [
+        (b"engines", b"CURVE", VERSION),
+        (b"clients", b"NULL", VERSION),
+        (b"clients", b"CURVE", b"2.0"),
+        (b"\xff", b"CURVE", VERSION),
+    ],
     ids=["another port", "no encryption", "unknown version", "no domain at all"],
 )
 def test_what_does_not_open(asking, domain, mechanism, version):

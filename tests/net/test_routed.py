@@ -159,7 +159,9 @@ def test_without_keys_nobody_comes_in(house):
         assert ended(channel, house.doorkeeper.answer)
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03" + bytes(53)])
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03" + bytes(53)]
+)
 def test_garbage_harms_nobody(house, data):
     host, port = "127.0.0.1", int(house.router.url.rpartition(":")[2])
     with socket.create_connection((host, port)) as stranger, dialled(house) as channel:

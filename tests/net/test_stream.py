@@ -133,7 +133,9 @@ def test_a_large_header_is_not_moved_with_each_read(pair, monkeypatch):
     sender, receiver = pair
     views = []
     monkeypatch.setattr(
-        Stream, "_parse", lambda self, messages, original=Stream._parse: (original(self, messages), views.append(self._view))[0]
+        Stream,
+        "_parse",
+        lambda self, messages, original=Stream._parse: (original(self, messages), views.append(self._view))[0],
     )
     carry(sender, receiver, [(bytes(8 << 20), [])])
     assert len({id(view) for view in views}) <= 3
