@@ -37,6 +37,8 @@ ALIASES: Final[dict[Any, Any]] = {
     "owner-file": "IPEngine.owner_files",
 }
 EXIT_NO_CONTROLLER: Final = 1
+#: How long a process whose pipes are closed may take to be gone, in seconds.
+DYING: Final = 1.0
 
 
 class IPEngine(BaseParallelApplication):
@@ -166,6 +168,7 @@ class IPEngine(BaseParallelApplication):
 
         connection = self.find_connection()
         if connection is None:
+            clean_up_after_owner(self.owner_pid or None, [Path(path) for path in self.owner_files], patience=DYING)
             sys.exit(EXIT_NO_CONTROLLER)
         options = self.options(connection)
         code = 1

@@ -6,17 +6,30 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from enginery.engine.watch import has_ended, watch_process
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def clean_up_after_owner(owner: int | None, files: Iterable[Path]) -> None:
-    """Remove ``files`` if the process ``owner`` is gone, which therefore cannot do so itself."""
-    if owner is None or is_alive(owner):
+def clean_up_after_owner(owner: int | None, files: Iterable[Path], patience: float = 0.0) -> None:
+    """Remove ``files`` if the process ``owner`` is gone within ``patience`` seconds, and cannot do so itself."""
+    if owner is None or (is_alive(owner) and not _is_gone_within(owner, patience)):
         return
     for path in files:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def _is_gone_within(pid: int, patience: float) -> bool:
+    try:
+        watch = watch_process(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return patience > 0 and has_ended(watch, patience)
+    finally:
+        watch.close()
 
 
 def is_alive(pid: int) -> bool:

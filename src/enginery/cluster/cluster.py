@@ -21,6 +21,7 @@ import traitlets
 from traitlets import Bool, Float, Integer, List, Unicode
 
 from enginery.cluster import outfit
+from enginery.cluster.ctrl_c import held_back
 from enginery.cluster.known import KnownCluster
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
 from enginery.cluster.traces import remove_traces
@@ -356,7 +357,9 @@ class Cluster(KnownCluster):
 
 
 def _load_client() -> type[Client]:
-    # Loaded while the programs start, instead of before: zmq and its friends are a fifth of the time that takes.
-    from enginery.client.client import Client
+    # Loaded while the programs start, instead of before: that is a fifth of the time that takes. Not to be cut short:
+    # an exception at the wrong moment of its imports makes msgspec crash.
+    with held_back():
+        from enginery.client.client import Client
 
     return Client

@@ -19,8 +19,8 @@ class Kept(dict[bytes, bytes]):
         self._size = 0
 
     def keep(self, digest: bytes, body: bytes) -> None:
-        """Add a body, the newest one. It is kept whatever its size."""
-        self._size += len(body) - len(self.pop(digest, b""))
-        self[digest] = body
+        """Add a body. The newest one is kept whatever its size."""
+        self._size += len(body) - len(self.get(digest, b""))
+        self[digest] = body  # in one step: another thread may look
         while self._size > self.budget and len(self) > 1:
             self._size -= len(self.pop(next(iter(self))))

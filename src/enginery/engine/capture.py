@@ -50,6 +50,16 @@ class Pipes(NamedTuple):
             os.close(descriptor)
 
 
+class Inherited:
+    """What a forked engine has from its host."""
+
+    pipes: Pipes | None = None
+
+
+#: Of this process.
+INHERITED: Final = Inherited()
+
+
 def can_capture() -> bool:
     """Whether this system has what it takes, and this process the streams."""
     if not sys.platform.startswith("linux"):
@@ -75,8 +85,8 @@ def make_pipes() -> Pipes:
 class Capture:
     """Takes descriptors 1 and 2 over until it is closed. ``logs`` lead where they led before."""
 
-    def __init__(self, pipes: Pipes | None = None) -> None:
-        pipes = make_pipes() if pipes is None else pipes
+    def __init__(self) -> None:
+        pipes = INHERITED.pipes or make_pipes()
         for stream in (sys.__stdout__, sys.__stderr__):
             if stream is not None:
                 stream.flush()

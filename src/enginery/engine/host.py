@@ -31,7 +31,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from enginery.engine import children, nanny
+from enginery.engine import capture, children, nanny
 from enginery.engine.begun import shared_cells
 from enginery.engine.channel import RestartAll, Started, Stop
 from enginery.engine.deaths import OVERDUE, MemoryWitness, describe
@@ -39,6 +39,7 @@ from enginery.engine.keepers import ParentKeeper
 from enginery.engine.nannies import Nannies
 from enginery.engine.program import run_engine
 from enginery.engine.signals import KILL, SignalWatch, to_signal
+from enginery.engine.spill import Spill
 from enginery.engine.watch import has_ended, take_death, watch_child, watch_process
 from enginery.wire.messages import Deliver, EngineExited, Restart
 
@@ -78,6 +79,7 @@ class Engine:
     sent: dict[int, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     cell_file: Path | None = None
+    spill: Spill | None = None
 
     def send(self, number: int, why: str) -> None:
         """Send a signal and remember why, for the words about its death."""
@@ -91,7 +93,9 @@ class Engine:
             self.watch.send(signal.SIGCONT)
 
     def tidy(self, code: int) -> None:
-        """Let go of what a process that was started (not forked) came with, after it was reaped behind its back."""
+        """Let go of what came with it. Of a process that was started (not forked) that is more: nobody else does."""
+        if self.spill is not None:
+            self.spill.close()
         if self.process is not None:
             self.process.returncode = code
             if self.process.stdin is not None:
@@ -227,16 +231,23 @@ class Host:
 
     def _forked(self, slot: int, uuid: str, options: EngineOptions) -> Engine:
         cell = self._cells[slot]
+        pipes = capture.make_pipes() if capture.can_capture() else None
 
         def be_engine() -> int:
             lifeline = os.dup(self._lifeline[0])
             self._forget()
             children.begin_as_engine(options, host_pid=self._pid, lifeline=lifeline)
+            capture.INHERITED.pipes = pipes
             return self._main(options, uuid=uuid, begun=cell)
 
         cell.clear()
         pid = children.fork(be_engine)
-        return Engine(slot, uuid, pid, watch_child(pid), cell, time.monotonic())
+        engine = Engine(slot, uuid, pid, watch_child(pid), cell, time.monotonic())
+        if pipes is not None:
+            engine.spill = Spill(pipes, self._selector, self._after)
+            for writing in pipes.writing:
+                os.close(writing)
+        return engine
 
     def _started(self, slot: int, uuid: str, options: EngineOptions) -> Engine:
         process, cell, path = children.start_engine(options, uuid=uuid, main=self._main)
@@ -376,6 +387,8 @@ class Host:
             os.close(fd)
         for engine in self._engines.values():
             engine.watch.close()
+            if engine.spill is not None:
+                engine.spill.forget()
         if self._owner is not None:
             self._owner.close()
 

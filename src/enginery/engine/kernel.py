@@ -104,7 +104,7 @@ class Kernel:
         # Optional: see the head of this file; and what it needs is needed nowhere else.
         from jupyter_client.session import Session
 
-        from enginery.net.jupyter_ports import JupyterPorts
+        from enginery.net.jupyter_ports import JupyterPorts  # it needs zmq, which engines on this host do without
 
         self.path = path
         self.is_alive = True

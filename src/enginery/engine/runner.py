@@ -63,6 +63,7 @@ class Runner:
         self._namespace = namespace
         self._functions: dict[bytes, Callable[..., Any]] = {}
         self._durations: dict[bytes, float] = {}
+        self._body = b""  #: of the function about to be rebuilt
         self._interruptible = False
         self._last_flush = 0.0
         self._visits: deque[Visit] = deque()
@@ -130,10 +131,13 @@ class Runner:
                 break
             task = held.task
             function = task.function
-            if function and function not in self._functions and function not in member.bodies:
-                member.park(held)
-                link.flush()
-                continue
+            if function and function not in self._functions:
+                body = member.bodies.get(function)
+                if body is None:
+                    member.park(held)
+                    link.flush()
+                    continue
+                self._body = body  # the link's thread may let go of it before it is used
             if unsent and durations.get(function, 1.0) > SHORT:
                 link.flush()  # nobody shall wait for a result because a long task follows
                 unsent = False
@@ -251,7 +255,7 @@ class Runner:
         return unpack(held.task.payload, held.frames, self._namespace.variables)  # type: ignore[arg-type]  # buffers
 
     def _rebuild(self, digest: bytes) -> Callable[..., Any]:
-        function = unpack_function(self._member.bodies[digest], self._namespace.variables)
+        function = unpack_function(self._body, self._namespace.variables)
         if len(self._functions) >= KEPT:
             del self._functions[next(iter(self._functions))]
         self._functions[digest] = function

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from traitlets import Float
 
+from enginery.cluster.ctrl_c import held_back
 from enginery.cluster.launchers.base import (
     BaseLauncher,
     ControllerLauncher,
@@ -71,10 +72,11 @@ class LocalProcessLauncher(BaseLauncher):
             msg = f"{self!r} has been started before; make another launcher."
             raise LauncherError(msg)
         self.log.debug("Starting %s", " ".join(args))
-        self.process = LocalProcess.start(args, environment=self.get_env(), output=output, **kwargs)
-        self.identifier = str(self.process.pid)
-        self.notify_start()
-        self.process.watch(self._ended)
+        with held_back():  # or a process might run that nobody knows
+            self.process = LocalProcess.start(args, environment=self.get_env(), output=output, **kwargs)
+            self.identifier = str(self.process.pid)
+            self.notify_start()
+            self.process.watch(self._ended)
         return self.process
 
     def _ended(self, code: int | None) -> None:
