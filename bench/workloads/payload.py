@@ -37,8 +37,19 @@ def doze(seconds: float) -> float:
     return seconds
 
 
-def announce_and_sleep(fifo: str) -> None:
-    """Write the pid of this process to ``fifo``, then stay busy until killed."""
+def wait_for(fifo: str) -> str:
+    """Wait until somebody writes to ``fifo``."""
+    with open(fifo) as stream:
+        return stream.read()
+
+
+def announce(fifo: str) -> None:
+    """Write the pid of this process to ``fifo``, which waits until somebody reads it."""
     with open(fifo, "w") as stream:
         stream.write(str(os.getpid()))
+
+
+def announce_and_sleep(fifo: str) -> None:
+    """Write the pid of this process to ``fifo``, then stay busy until killed."""
+    announce(fifo)
     time.sleep(60)

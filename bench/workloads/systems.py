@@ -74,8 +74,9 @@ class Ipp(System):
         self.module = importlib.import_module(module)
 
     @contextlib.contextmanager
-    def running(self, n: int) -> Iterator[None]:
-        with self.module.Cluster(n=n) as client:
+    def running(self, n: int, **settings: object) -> Iterator[None]:
+        with self.module.Cluster(n=n, **settings) as client:
+            self.client = client
             self.views = {"balanced": client.load_balanced_view(), "one": client[0], "all": client[:]}
             yield
 

@@ -16,13 +16,15 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
-import fcntl
 import io
 import os
 import select
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
+
+if sys.platform == "linux":  # elsewhere this file can be imported, and that is all
+    import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import array
 import contextlib
-import fcntl
 import os
 import selectors
-import termios
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from enginery.engine.capture import BLOCK, GO
+
+if sys.platform == "linux":  # elsewhere nothing is captured
+    import fcntl
+    import termios
 
 if TYPE_CHECKING:
     from collections.abc import Callable
