@@ -357,9 +357,9 @@ class Cluster(KnownCluster):
 
 
 def _load_client() -> type[Client]:
-    # Loaded while the programs start, instead of before: that is a fifth of the time that takes. Not to be cut short:
-    # an exception at the wrong moment of its imports makes msgspec crash.
+    # Not to be cut short: an exception at the wrong moment of its imports makes msgspec crash.
     with held_back():
+        # Loaded while the programs start, instead of before: that is a fifth of the time that takes.
         from enginery.client.client import Client
 
     return Client

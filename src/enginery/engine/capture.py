@@ -139,6 +139,13 @@ class _Reader:
 
     def read(self) -> None:
         """Read what is there now, up to the size of one go. Under the lock."""
+        self._outputs.is_reading = True
+        try:
+            self._read()
+        finally:
+            self._outputs.is_reading = False
+
+    def _read(self) -> None:
         for pipe in tuple(self._pipes):
             kind, descriptor, decoder = pipe
             for _ in range(GO // BLOCK):

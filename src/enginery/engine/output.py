@@ -55,9 +55,12 @@ class Outputs:
         self.task = IDLE
         self.lock = threading.RLock()
         self.logs = dict(logs)
-        #: whether C code or a subprocess has written something that was not read yet, and what reads it
-        self.unread: Callable[[float], object] = _nothing
+        #: whether C code or a subprocess has written something that was not read yet (an epoll's ``poll``: to be
+        #: called with 0 seconds and 1 event), and what reads it
+        self.unread: Callable[[float, int], object] = _nothing
         self.read: Callable[[], None] = lambda: None
+        #: something is just being read; falls after it was kept
+        self.is_reading = False
         #: makes C code write what it has kept; may wait until that is read, so not under the lock
         self.flush_c: Callable[[], object] = lambda: None
         self._say = say
@@ -79,7 +82,7 @@ class Outputs:
                 self._parts.append(text)
                 self._size += len(text)
             else:
-                if self.unread(0):
+                if self.unread(0, 1):
                     self.read()
                 self.add(kind, text)
             if text[-1] == "\n":
@@ -113,7 +116,7 @@ class Outputs:
     def show(self, kind: str, data: bytes, text: str = "") -> None:
         """Hand on something that is more than text, after the text before it. Without a task nothing is done."""
         with self.lock:
-            if self.unread(0):
+            if self.unread(0, 1):
                 self.read()
             self._hand_on()
             if self.task >= 0 and (kind in _ALWAYS or self._has_room(kind, 1)):
@@ -125,11 +128,15 @@ class Outputs:
         # Hot: once per task. Bench: no-op tasks.
         if seconds > WORTH_FLUSHING:
             self.flush_c()
+        # In this order: what was unread is being read next, and then it is kept.
+        if self.unread(0, 1) or self.is_reading or self._parts or self._dropped:
+            self._end()
+
+    def _end(self) -> None:
         with self.lock:
-            if self.unread(0):
+            if self.unread(0, 1):
                 self.read()
-            if self._parts:
-                self._hand_on()
+            self._hand_on()
             if self._dropped:
                 self._tell_dropped()
 
@@ -284,7 +291,7 @@ class _Bytes(io.BufferedIOBase):
         self._stream.flush()
 
 
-def _nothing(_timeout: float) -> object:
+def _nothing(_timeout: float, _events: int) -> object:
     return ()
 
 

@@ -63,6 +63,9 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
         gc.set_threshold(20_000, 20, 50)
         try:
             reason = runner.serve()
+        except BaseException:
+            log.exception("engine=%s ends by a fault of its own", member.id)
+            raise
         finally:
             sys.stdout, sys.stderr = plain
             if capture is not None:

@@ -1,0 +1,304 @@
+"""Whoever is killed: others hear of it at once and in words, go on where they can, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+import enginery as ipp
+
+PATIENCE = 30
+#: A death is to be told within this time, in seconds, by a machine that is not busy; tests allow for more.
+AT_ONCE = 0.3
+SLACK = 5
+pytestmark = pytest.mark.slow
+
+
+def wait_until(condition, told=lambda: "it never came true"):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.005)
+
+
+def begun(path):
+    open(path, "w").close()
+    time.sleep(60)
+
+
+class TestEngines:
+    @pytest.mark.parametrize("kind", ["direct", "balanced"])
+    def test_its_running_task_fails_at_once_and_in_words(self, scene, tmp_path, kind):
+        rc = scene.rc
+        view = rc[0] if kind == "direct" else rc.load_balanced_view(0)
+        result = view.apply_async(begun, str(tmp_path / "begun"))
+        other = rc[1].apply_async(lambda: time.sleep(0.3) or "unharmed")
+        wait_until((tmp_path / "begun").exists)
+        killed = time.monotonic()
+        scene.engines[0].kill()
+        with pytest.raises(ipp.EngineError) as caught:
+            result.get(PATIENCE)
+        took = time.monotonic() - killed
+        error = caught.value
+        pid, host = scene.engines[0].pid, socket.gethostname()
+        for word in ("Engine 0", f"pid {pid}", host, "SIGKILL"):
+            assert word in str(error)
+        assert (error.engine_id, error.pid, error.host) == (0, pid, host)
+        assert took < AT_ONCE * SLACK
+        assert other.get(PATIENCE) == "unharmed"
+        assert rc.ids == [1]
+        scene.assert_works(1)
+
+    def test_what_it_had_not_begun_runs_elsewhere(self, scene, tmp_path):
+        rc = scene.rc
+        lv = rc.load_balanced_view()
+        rc[:].apply_sync(int)
+        blocker = rc[0].apply_async(begun, str(tmp_path / "begun"))
+        results = [lv.apply_async(abs, -n) for n in range(500)]
+        wait_until((tmp_path / "begun").exists)
+        scene.engines[0].kill()
+        assert [ar.get(PATIENCE) for ar in results] == list(range(500))
+        assert isinstance(blocker.exception(PATIENCE), ipp.EngineError)
+
+    def test_retries(self, scene, tmp_path):
+        lv = scene.rc.load_balanced_view(retries=1)
+        mark = str(tmp_path / "mark")
+
+        def once(mark):
+            import os
+            import signal
+
+            if os.path.exists(mark):
+                return os.getpid()
+            open(mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        assert lv.apply_async(once, mark).get(PATIENCE) in {each.pid for each in scene.engines}
+
+    @pytest.mark.parametrize(
+        ("code", "says"),
+        [
+            ("import os; os._exit(3)", "exit code 3"),
+            ("import os; os.abort()", "SIGABRT"),
+            ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
+            ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "SIGTERM"),
+        ],
+    )
+    def test_other_ways_to_die(self, scene, code, says):
+        with pytest.raises(ipp.EngineError, match=says):
+            scene.rc[0].execute(code).get(PATIENCE)
+        scene.assert_works(1)
+
+    def test_all_of_them(self, scene):
+        rc = scene.rc
+        result = rc[:].apply_async(time.sleep, 60)
+        queued = rc.load_balanced_view().map_async(time.sleep, [60] * 10)
+        for engine in scene.engines:
+            engine.kill()
+        with pytest.raises(ipp.CompositeError, match="SIGKILL"):
+            result.get(PATIENCE)
+        wait_until(lambda: rc.ids == [])
+        with pytest.raises(ipp.NoEnginesRegistered, match="ipcluster engines"):
+            rc[:].apply_async(int)
+        scene.cluster.start_engines_sync(1)
+        rc.wait_for_engines(1, timeout=PATIENCE)
+        queued.abort(interrupt=True)
+        queued.wait(PATIENCE)
+
+    def test_in_the_middle_of_large_transfers(self, scene):
+        rc = scene.rc
+        array = np.ones(4_000_000)
+        killer = threading.Timer(0.1, scene.engines[0].kill)
+        killer.start()
+        outcomes = []
+        for _ in range(60):
+            if rc.ids == [1]:
+                break
+            outcomes.append(rc[0].apply_async(lambda a: a, array).exception(PATIENCE))
+        killer.join()
+        assert isinstance(outcomes[-1], ipp.EngineError) or rc.ids == [1]
+        assert np.array_equal(rc[1].apply_sync(lambda a: a + 1, array), array + 1)
+
+    def test_ids_are_not_given_twice(self, scene):
+        scene.engines[1].kill()
+        wait_until(lambda: scene.rc.ids == [0])
+        scene.cluster.start_engines_sync(1)
+        scene.rc.wait_for_engines(2, timeout=PATIENCE)
+        assert scene.rc.ids == [0, 2]
+
+
+class TestTheirKeepers:
+    def test_the_nanny(self, scene):
+        rc = scene.rc
+        scene.nanny.kill()
+        scene.assert_works()
+        wait_until(lambda: len(scene.host.children()) == 3, scene.host.children)
+        rc[0].apply_sync(int)
+        result = rc[0].apply_async(time.sleep, 60)
+        time.sleep(0.3)  # the new one says hello
+        rc.send_signal("SIGINT", targets=0)
+        error = result.exception(PATIENCE)
+        assert "KeyboardInterrupt" in str(error)
+        scene.engines[0].kill()
+        wait_until(lambda: rc.ids == [1])
+        assert rc[1].apply_sync(int) == 0
+
+    def test_the_host(self, scene):
+        rc = scene.rc
+        result = rc[:].apply_async(time.sleep, 60)
+        killed = time.monotonic()
+        scene.host.kill()
+        with pytest.raises(ipp.CompositeError) as caught:
+            result.get(PATIENCE)
+        assert time.monotonic() - killed < AT_ONCE * SLACK
+        assert "EngineError" in str(caught.value)
+        wait_until(lambda: rc.ids == [])
+        wait_until(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in scene.engines))
+        scene.cluster.start_engines_sync(2)
+        rc.wait_for_engines(2, timeout=PATIENCE)
+        scene.assert_works()
+
+    def test_host_and_nanny_together(self, scene):
+        scene.host.suspend()
+        scene.nanny.kill()
+        scene.host.kill()
+        wait_until(lambda: scene.rc.ids == [])
+
+
+class TestTheController:
+    def test_everybody_hears_of_it_and_leaves(self, scene):
+        rc = scene.rc
+        outcomes = []
+
+        def wait(result):
+            try:
+                result.get(PATIENCE)
+            except BaseException as error:
+                outcomes.append((error, time.monotonic()))
+
+        results = [rc[0].apply_async(time.sleep, 60), rc.load_balanced_view().apply_async(time.sleep, 60)]
+        called = threading.Event()
+        results[0].add_done_callback(lambda _: called.set())
+        threads = [threading.Thread(target=wait, args=(result,)) for result in (*results, *results)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        killed = time.monotonic()
+        scene.controller.kill()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert called.wait(PATIENCE)
+        for error, when in outcomes:
+            assert isinstance(error, ipp.ConnectionLost)
+            assert "Connect a new Client once a controller is running" in str(error)
+            assert when - killed < AT_ONCE * SLACK
+        assert len(outcomes) == 4
+        for use in (lambda: rc[0].apply_async(int), rc.queue_status):
+            with pytest.raises(ipp.ConnectionLost):
+                use()
+        wait_until(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in scene.engines))
+
+    def test_lazy_maps_and_event_loops_hear_of_it(self, scene):
+        import asyncio
+        import itertools
+
+        rc = scene.rc
+        lazy = rc.load_balanced_view().imap(lambda n: time.sleep(0.01) or n, itertools.count())
+        assert next(lazy) == 0
+
+        async def main():
+            result = rc[0].apply_async(time.sleep, 60)
+            asyncio.get_running_loop().call_later(0.1, scene.controller.kill)
+            with pytest.raises(ipp.ConnectionLost):
+                await result
+
+        asyncio.run(main())
+        with pytest.raises(ipp.ConnectionLost):
+            for _ in lazy:
+                pass
+
+    def test_while_it_was_busy(self, scene):
+        rc = scene.rc
+        lv = rc.load_balanced_view()
+        killer = threading.Timer(0.1, scene.controller.kill)
+        killer.start()
+        results = []
+        with pytest.raises(ipp.ConnectionLost):
+            while True:
+                results.append(lv.apply_async(abs, -len(results)))
+        outcomes = [ar.exception(PATIENCE) for ar in results]
+        good = [n for n, error in enumerate(outcomes) if error is None]
+        assert [results[n].get() for n in good] == good
+        assert all(error is None or isinstance(error, ipp.ConnectionLost) for error in outcomes)
+
+
+CLIENT = """
+import json, sys, time
+import numpy as np
+import enginery as ipp
+rc = ipp.Client(json.loads(sys.argv[1]))
+rc.load_balanced_view().map_async(abs, range(100000))
+big = rc[:].apply_async(lambda a: time.sleep(1.0), np.ones(3_000_000))
+print("ready", flush=True)
+big.get()
+"""
+
+
+class TestClients:
+    @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+    def test_the_cluster_goes_on_without_it(self, sturdy, name):
+        import json
+
+        rc = sturdy.rc
+        info = json.dumps(rc.link.info.to_dict())
+        with subprocess.Popen(
+            [sys.executable, "-c", CLIENT, info], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as client:
+            assert client.stdout.readline() == "ready\n"
+            assert rc.link.ask("statistics")["clients"] == 2
+            client.send_signal(getattr(signal, name))
+            client.communicate(timeout=PATIENCE)
+        wait_until(lambda: rc.link.ask("statistics")["clients"] == 1)
+        sturdy.assert_works()
+        wait_until(lambda: rc.link.ask("statistics")["unfinished"] == 0, lambda: rc.link.ask("statistics"))
+        shared = [place for place in sturdy.places if "shm" in str(place)]
+        wait_until(lambda: not [path for place in shared for path in place.glob("c*") if path.name[1:2] != str(rc.link.number)])
+
+
+PARENT = """
+import os, sys, time
+import numpy as np
+from enginery.cluster.cluster import Cluster
+with Cluster(n=2, profile_dir=sys.argv[1]) as rc:
+    rc[:].push({"array": np.ones(3_000_000)}, block=True)
+    print(rc.link._requests.welcome.runtime, *[url for url in rc.link.info.urls if url.startswith("ipc")], flush=True)
+    rc[:].apply_sync(time.sleep, 60)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_the_parent(tmp_path, name):
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path / "profile")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        shared, url = parent.stdout.readline().split()
+        places = [shared, os.path.dirname(url.removeprefix("ipc://"))]
+        assert all(os.path.isdir(place) for place in places)
+        family = psutil.Process(parent.pid).children(recursive=True)
+        parent.send_signal(getattr(signal, name))
+        parent.communicate(timeout=PATIENCE)
+    wait_until(lambda: not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], lambda: family)
+    wait_until(lambda: not any(os.path.exists(place) for place in places), lambda: places)
+    wait_until(lambda: not [path for path in (tmp_path / "profile").rglob("*") if path.is_file()])
