@@ -64,6 +64,10 @@ WORKLOADS = {
     "killed": Workload("killed.py", {}, {}),
     "spread": Workload("spread.py", {"repeats": 5}, None, ("enginery", "ipyparallel", "dask")),
     "sleeps": Workload("sleeps.py", {"seed": 7}, None),
+    "dag": Workload("dag.py", {"tasks": 2000, "hops": 1000, "seed": 7}, None, ("enginery", "ipyparallel")),
+    "waiting": Workload("waiting.py", {"tasks": 50_000, "seconds": 2.0}, None, ("enginery",)),
+    "fairness": Workload("fairness.py", {"seconds": 4.0}, None, ("enginery",)),
+    "retried": Workload("retried.py", {}, None, ("enginery", "ipyparallel")),
     "million": Workload("million.py", {"warm": 100_000, "tasks": 1_000_000}, None, ("enginery",)),
     "memory": Workload("memory.py", {"few": 2, "many": 6}, None),
 }

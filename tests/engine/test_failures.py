@@ -49,7 +49,7 @@ def test_the_debugger_stands_at_the_frame_that_failed(kept, capsys):
 def test_commands_are_obeyed_one_by_one(kept, capsys):
     kept.obey({"task": 1, "do": "open"})
     capsys.readouterr()
-    for line, said in [("p a, b", "(1, 0)\n"), ("b + 5", "5\n"), ("nobody", "NameError"), ("up", "failure()"), ("p function is None", "False")]:
+    for line, said in [("p a, b", "(1, 0)\n"), ("many[2] + 5", "7\n"), ("nobody", "NameError"), ("up", "failure()"), ("p function is None", "False")]:
         assert command(kept, line)["open"]
         assert said in capsys.readouterr().out
 
@@ -82,7 +82,7 @@ def test_an_interrupt_ends_the_command_only(kept, capsys):
 def test_tracebacks_show_variables(kept):
     text = kept.obey({"task": 1, "do": "locals"})["text"]
     assert "    a = 1\n" in text
-    assert "    odd = <no repr: RuntimeError>\n" in text
+    assert "    odd = <Odd instance at" in text
     assert "    many = [0, 1, 2," in text
     assert "999" not in text
     assert text.rstrip().endswith("ZeroDivisionError: division by zero")
@@ -136,7 +136,7 @@ def test_they_expire_unless_somebody_looks(kept, monkeypatch):
 
 def test_some_are_not_kept():
     failures = Failures()
-    failures.keep(1, failure(lambda: (_ for _ in ()).throw(MemoryError())))
-    failures.keep(2, failure(lambda: (_ for _ in ()).throw(UnmetDependency())))
+    failures.keep(1, failure(lambda *_: (_ for _ in ()).throw(MemoryError())))
+    failures.keep(2, failure(lambda *_: (_ for _ in ()).throw(UnmetDependency())))
     failures.keep(3, ValueError("never raised"))
     assert failures.seconds_left() is None

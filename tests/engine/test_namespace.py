@@ -37,7 +37,8 @@ def test_an_unknown_name_is_an_error(namespace):
 
 
 def test_source_text_is_run_and_found_by_tracebacks(namespace):
-    namespace.execute("x = 2\ndef f():\n    return x * 3\n", "<engine cell 1>")
+    source = "x = 2\ndef f():\n    return x * 3\n"
+    namespace.execute(compile(source, "<engine cell 1>", "exec"), source)
     assert namespace.pull("f()") == 6
     assert inspect.getsource(namespace.variables["f"]) == "def f():\n    return x * 3\n"
 
@@ -51,7 +52,7 @@ def test_functions_find_builtins_though_nothing_was_executed_before(namespace):
 
 def test_clear_forgets_what_the_user_set_and_nothing_else(namespace):
     namespace.push({"a": 1})
-    namespace.execute("def f(): return engine_id", "<cell>")
+    namespace.execute(compile("def f(): return engine_id", "<cell>", "exec"), "")
     namespace.clear()
     assert set(namespace.variables) == set(Namespace(3).variables)
     assert namespace.pull("engine_id") == 3

@@ -67,7 +67,7 @@ def test_more_than_a_result_keeps_says_so(rc):
     result.get(PATIENCE)
     assert len(result.stdout) < 11_000_000
     assert "were dropped" in result.stdout
-    assert result.stdout.endswith("z\n")
+    assert result.stdout.rstrip().endswith(("z", "]"))  # the last words may be that some were dropped
 
 
 def test_it_comes_while_the_task_runs(rc, tmp_path):

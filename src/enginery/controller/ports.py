@@ -30,7 +30,7 @@ ACCEPTS: Final = 64
 class Peer:
     """One connection, and who is behind it."""
 
-    __slots__ = ("handlers", "heard", "identity", "number", "port", "role", "stream")
+    __slots__ = ("handlers", "heard", "identity", "is_gone", "number", "port", "role", "stream")
 
     def __init__(self, port: Port, identity: bytes = b"", stream: Stream | None = None) -> None:
         self.port = port
@@ -39,6 +39,7 @@ class Peer:
         self.handlers: dict[type, Handler] = {}  #: who sees to which message, by the role
         self.heard = 0.0  #: when it last said something, in monotonic seconds
         self.role = ""  #: client, engine or nanny once it has said hello
+        self.is_gone = False  #: its connection has been closed, or shall not be listened to any more
         self.number = -1
 
     @property

@@ -113,6 +113,8 @@ class Server:
             handle(peer, message, frames, now)
         elif peer.role:
             self._reject(port, peer, f"{type(message).__name__} is not for a {peer.role} to say here")
+        elif peer.is_gone:
+            pass  # it was refused, or let go, while the rest of what it sent was still here
         elif (greet := self._handlers[""].get(type(message))) is not None:
             greet(peer, message, frames, now)
         else:
@@ -256,7 +258,7 @@ class Server:
             self._drop(self._ports[to], peer)
 
     def _drop(self, port: Port, peer: Peer) -> None:
-        peer.role, peer.handlers = "", {}
+        peer.role, peer.handlers, peer.is_gone = "", {}, True
         fd = port.forget(peer)
         if fd >= 0:
             self.on_forget(fd, peer)
@@ -274,12 +276,13 @@ class Server:
         self.scheduler.functions_arrived(self.scheduler.clients[peer.number], functions.bodies)
 
     def _submit(self, peer: Peer, submit: m.Submit, frames: list[object], now: float) -> None:
-        if frames and not self._frames_fit(peer, sum(task.frames for task in submit.tasks), frames):
+        # Also where none have come: what one task lacks would be taken from another one's on the way to its engine.
+        if not self._frames_fit(peer, sum([task.frames for task in submit.tasks]), frames):
             return
         self.scheduler.tasks_submitted(self.scheduler.clients[peer.number], submit.tasks, frames, now)
 
     def _direct(self, peer: Peer, direct: m.Direct, frames: list[object], now: float) -> None:
-        if frames and not self._frames_fit(peer, sum(request.task.frames for request in direct.requests), frames):
+        if not self._frames_fit(peer, sum([request.task.frames for request in direct.requests]), frames):
             return
         self.scheduler.requests_submitted(self.scheduler.clients[peer.number], direct.requests, frames, now)
 

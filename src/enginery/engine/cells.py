@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from pathlib import Path
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
     from enginery.engine.namespace import Namespace
     from enginery.engine.output import Outputs
@@ -69,9 +69,12 @@ class Cells:
 
     def run(self, code: str, *, silent: bool = True, store_history: bool = False) -> dict[str, Any]:
         """Run a cell. Returns what an ``ExecuteReply`` tells of it; raises what the cell raises."""
-        if self._shell is None and silent and is_plain(code, self._namespace.variables):
-            self._namespace.execute(code, f"<engine cell {next(self._numbers)}>")
-            return {"status": "ok", "execution_count": 1, "data": None, "metadata": {}, "source": code}
+        if self._shell is None and silent:
+            name = f"<engine cell {next(self._numbers)}>"
+            compiled = compile_plain(code, name, self._namespace.variables)
+            if compiled is not None:
+                self._namespace.execute(compiled, code)
+                return {"status": "ok", "execution_count": 1, "data": None, "metadata": {}, "source": code}
         return self.shell().run(code, silent=silent, store_history=store_history)
 
     def clear(self) -> None:
@@ -94,19 +97,21 @@ class Cells:
             self.shell()
 
 
-def is_plain(code: str, names: Container[str]) -> bool:
-    """Whether a cell is plain Python. Mistakes are not, and neither is one line that begins with an unknown name.
+def compile_plain(code: str, name: str, names: Container[str]) -> CodeType | None:
+    """Compile plain Python; None for everything else. Mistakes are not plain, and neither is a line like ``ls -l``.
 
-    IPython takes such a line for a magic, if there is one of that name: ``pwd``, ``ls -l``.
+    IPython takes one line that begins with an unknown name for a magic, if there is one of that name.
     """
     try:
-        body = ast.parse(code).body
+        tree = ast.parse(code, name)
+        compiled = compile(tree, name, "exec")  # which finds top-level await
     except (SyntaxError, ValueError):
-        return False
+        return None
     word = _WORD.match(code)
-    if word is None or len(body) != 1 or not isinstance(body[0], ast.Expr) or "\n" in code.strip():
-        return True
-    return word[1] in names or hasattr(builtins, word[1]) or keyword.iskeyword(word[1])
+    if word is None or len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr) or "\n" in code.strip():
+        return compiled
+    known = word[1] in names or hasattr(builtins, word[1]) or keyword.iskeyword(word[1])
+    return compiled if known else None
 
 
 class _Watch(MetaPathFinder):

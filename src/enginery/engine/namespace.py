@@ -11,6 +11,7 @@ from enginery.wire.code import remember_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import CodeType
 
 
 class Namespace:
@@ -49,10 +50,10 @@ class Namespace:
             return self.variables[expression]
         return eval(expression, self.variables)
 
-    def execute(self, code: str, name: str) -> None:
-        """Run plain Python, which tracebacks know as the file ``name``."""
-        remember_source(name, 1, code)
-        exec(compile(code, name, "exec"), self.variables)
+    def execute(self, compiled: CodeType, source: str) -> None:
+        """Run plain Python; tracebacks will find its source text."""
+        remember_source(compiled.co_filename, 1, source)
+        exec(compiled, self.variables)
 
     def own(self) -> dict[str, Any]:
         """What was there before the user came."""

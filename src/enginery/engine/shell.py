@@ -10,18 +10,20 @@ import linecache
 import signal
 import sys
 import tempfile
+import warnings
 from base64 import b64encode
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from IPython.core import page
 from IPython.core.compilerop import CachingCompiler
+from IPython.core.completer import provisionalcompleter, rectify_completions
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
 from IPython.utils.process import system as run_command  # type: ignore[attr-defined]  # not exported, but public
-from IPython.utils.tokenutil import line_at_cursor, token_at_cursor
+from IPython.utils.tokenutil import token_at_cursor
 from msgspec import msgpack
 from traitlets import Type
 from traitlets.config import Config
@@ -160,10 +162,11 @@ class EngineShell(InteractiveShell):
 
     def complete_code(self, code: str, at: int) -> dict[str, Any]:
         """Completions at a position, as Jupyter's messages have them."""
-        line, start = line_at_cursor(code, at)
-        text, matches = self.complete("", line, at - start)
-        begin = at - len(text)
-        return {"status": "ok", "matches": matches, "cursor_start": begin, "cursor_end": at, "metadata": {}}
+        with provisionalcompleter():
+            found = list(rectify_completions(code, self.Completer.completions(code, at)))
+        begin, end = (found[0].start, found[0].end) if found else (at, at)
+        matches = [completion.text for completion in found]
+        return {"status": "ok", "matches": matches, "cursor_start": begin, "cursor_end": end, "metadata": {}}
 
     def inspect_code(self, code: str, at: int, level: int) -> dict[str, Any]:
         """Help about the name at a position, as Jupyter's messages have it."""
@@ -250,6 +253,8 @@ def make_shell(
     profile = ProfileDir(location=location)
     shell = EngineShell.instance(user_module=module, config=settings, profile_dir=profile, ipython_dir=location)
     shell.outputs = outputs
+    # Not so on an engine; the client is told of the SystemExit.
+    warnings.filterwarnings("ignore", "To exit: use", UserWarning)
     for extension in settings.get("InteractiveShellApp", {}).get("extensions", []):
         shell.run_line_magic("load_ext", extension)
     return shell

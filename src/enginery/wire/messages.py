@@ -15,7 +15,7 @@ Rules of the room:
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Struct
@@ -46,6 +46,14 @@ class Status(IntEnum):
     ABORTED = 2  #: taken back before it began, or interrupted on request
     LOST = 3  #: its engine died or left
     UNRUNNABLE = 4  #: it could never run: dependency, target, timeout, or a function nobody has
+
+
+#: How many of something there are; where messages are decoded, all else is rejected.
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+#: A task's id.
+TaskId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+#: An engine's id, or -1 for none in particular.
+EngineId = Annotated[int, msgspec.Meta(ge=-1, lt=1 << 31)]
 
 
 class Segment(Struct, array_like=True, frozen=True, gc=False):
@@ -88,11 +96,11 @@ class Task(Struct, array_like=True, gc=False):
     ``payload`` the packed arguments; ``frames`` raw frames and ``shared`` segments hold its large buffers.
     """
 
-    id: int
+    id: TaskId
     action: int
     function: bytes
     payload: bytes
-    frames: int = 0
+    frames: Count = 0
     options: Options | None = None
     shared: list[Segment] | None = None
 
@@ -113,10 +121,10 @@ class Fault(Struct, array_like=True, gc=False):
 class Result(Struct, array_like=True, gc=False):
     """How one task ended. Times are seconds since the epoch by the engine's clock."""
 
-    id: int
+    id: TaskId
     status: int
     payload: bytes
-    frames: int = 0
+    frames: Count = 0
     started: float = 0.0
     finished: float = 0.0
     fault: Fault | None = None
@@ -253,7 +261,7 @@ class EngineHello(Struct, tag="engine-hello"):
     uuid: str
     pid: int
     host: str
-    id: int = -1
+    id: EngineId = -1
     holding: list[int] = []
 
 
