@@ -118,3 +118,43 @@ def test_dependency_check():
     assert both.as_dict() == {"all": True, "success": True, "failure": False, "dependencies": ["a", "b"]}
     with pytest.raises(ValueError, match="never be met"):
         Dependency(ids, success=False)
+
+
+# --- priorities, limits, schemes ------------------------------------------------------------------------------------
+
+
+def test_priority_and_time_limit_travel(lview, link):
+    lview.set_flags(priority=3, time_limit=2)
+    assert options_of(lview, link) == Options(priority=3, time_limit=2.0)
+    lview.set_flags(priority=None, time_limit=None)
+    assert options_of(lview, link) is None
+
+
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), "soon", True - 1])
+def test_time_limits_that_make_no_sense(lview, limit):
+    with pytest.raises(ValueError, match="time_limit"):
+        lview.time_limit = limit
+
+
+def test_flags_that_make_no_sense_change_nothing(lview):
+    with pytest.raises(ValueError, match="retries"):
+        lview.set_flags(priority=3, retries=-1)
+    assert lview.priority == 0
+    with pytest.raises(TypeError):
+        lview.priority = "high"
+
+
+def test_temporary_flags_are_put_back_whatever_has_become_of_them(client, link):
+    view = client.load_balanced_view(targets=[1])
+    with view.temp_flags(targets=[0]):
+        link.leave(1)
+    assert view.targets == [1]
+
+
+@pytest.mark.parametrize("flags", [{"targets": 0}, {"targets": [0]}, {"retries": 1}, {"timeout": 2}, {"after": "s0_0"}])
+def test_a_pure_cluster_refuses_what_it_does_not_look_at(client, link, flags):
+    link.scheme = "pure"
+    view = client.load_balanced_view()
+    with pytest.raises(RuntimeError, match=f"scheme=pure.* see to {next(iter(flags))}="):
+        view.set_flags(**flags)
+    view.set_flags(targets=None, retries=0, timeout=None, after=None, follow=None, label="x", priority=1)

@@ -76,7 +76,7 @@ class LoadBalancedView(View):
         )
 
     def _check_flag(self, name: str, value: Any) -> Any:
-        if name in _NOT_PURE and value and self.client.link.scheme == "pure" and value != "all":
+        if name in _NOT_PURE and self.client.link.scheme == "pure" and not _asks_for_nothing(name, value):
             raise RuntimeError(
                 f"This cluster runs with --scheme=pure, which deals tasks out without looking at them and so cannot see "
                 f"to {name}={value!r}. Start its controller with another scheme (leastload is the default)."
@@ -229,6 +229,12 @@ class LoadBalancedView(View):
         )
         sizes = [len(part) for part in cut[0]]
         return call.run(tuple(cut), sizes=sizes, join=partial(partition.join, dist=function.dist))
+
+
+def _asks_for_nothing(flag: str, value: Any) -> bool:
+    if flag == "targets":
+        return value is None or (isinstance(value, str) and value == "all")
+    return value is None or (flag != "timeout" and not value)
 
 
 def _as_seconds(name: str, value: Any, least: float) -> float:

@@ -123,8 +123,9 @@ class Port:
             self._routed.pop(peer.identity, None)
             return -1
         fd = peer.stream.fileno()
-        if self.streams.pop(fd, None) is None:
+        if self.streams.get(fd) is not peer:  # forgotten before, and its descriptor may be another one's by now
             return -1
+        del self.streams[fd]
         self.stuck.discard(fd)
         return fd
 

@@ -316,7 +316,10 @@ class Server:
             self._send(self._ports[To.ENGINE], mate, m.Release(names))
 
     def _query(self, peer: Peer, query: m.Query, _frames: list[object], now: float) -> None:
-        self._send(self._ports[To.CLIENT], peer, answer(self.scheduler, query, now))
+        reply = answer(self.scheduler, query, now)
+        if query.name == "statistics" and isinstance(reply.value, dict):
+            reply.value["rejected"] = self.rejected
+        self._send(self._ports[To.CLIENT], peer, reply)
 
     def _signal(self, peer: Peer, signal: m.Signal, _frames: list[object], _now: float) -> None:
         error = ""

@@ -51,9 +51,10 @@ class Status(IntEnum):
 #: How many of something there are; where messages are decoded, all else is rejected.
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 #: A task's id.
-TaskId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
-#: An engine's id, or -1 for none in particular.
-EngineId = Annotated[int, msgspec.Meta(ge=-1, lt=1 << 31)]
+TaskId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+#: An engine's id, or -1 for none in particular. (A bound of -1 itself is what C functions return for an error, and
+#: msgspec takes it for one where an older error was left behind.)
+EngineId = Annotated[int, msgspec.Meta(gt=-2, lt=1 << 31)]
 
 
 class Segment(Struct, array_like=True, frozen=True, gc=False):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial, update_wrapper
 from importlib import import_module
-from types import FunctionType, ModuleType
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, Final
 
 from enginery.errors import UnmetDependency
@@ -33,7 +33,7 @@ class dependent:  # noqa: N801 - the interface has this name
         self.f = f
         self.df = df
         self.dargs = dargs
-        self.dkwargs = dkwargs
+        self.dkwargs = MappingProxyType(dkwargs)  # not to be changed: it is packed once
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the condition, then call the function."""
@@ -47,7 +47,7 @@ class dependent:  # noqa: N801 - the interface has this name
         return self.f(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return _remake, (self.f, self.df, self.dargs, self.dkwargs)
+        return _remake, (self.f, self.df, self.dargs, dict(self.dkwargs))
 
     def __repr__(self) -> str:
         return f"<dependent {getattr(self.f, '__qualname__', self.f)} on {self._condition()}>"
