@@ -164,6 +164,7 @@ def test_tasks_that_failed(d):
     d.turn()
     d.fail(d.engines[0], task)
     assert story(d, task) == ["ended on engine 0 with ValueError: said so"]
+    d.task()  # takes the place at engine 0
     d.scheduler.abort_requested(d.client, [queued := d.task()])
     assert story(d, queued) == ["ended by the controller with TaskAborted: The task was aborted before it began."]
     d.leave(d.engines[1])

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from enginery.client.client import Client
 from enginery.cluster.cluster import Cluster
 from enginery.errors import EngineError
 
@@ -153,9 +152,8 @@ def test_a_subprocess_that_never_stops_does_not_keep_the_task_from_ending(rc):
 def test_last_words_of_c_code_are_in_the_log(tmp_path):
     def crash():
         import ctypes
-        import os
 
-        os.write(2, b"corrupted double-linked list\n")
+        ctypes.PyDLL(None).write(2, b"corrupted double-linked list\n", 29)
         ctypes.string_at(0)
 
     with Cluster(n=1, profile_dir=str(tmp_path / "profile_x")) as rc:
@@ -215,7 +213,6 @@ def test_data_are_published_while_a_task_runs(rc):
     assert result.data == {"step": 2, "kept": {1, 2}}
     assert not result.done()
     result.abort(interrupt=True)
-    assert not rc.link.wait_for(lambda: False, 0)
     result.wait(PATIENCE)
 
 
@@ -263,9 +260,3 @@ def test_a_million_lines_are_printed_in_order_and_kept_in_bounds(rc):
         assert lines[-1] == "299999"
         numbers = [int(line) for line in lines if line.isdigit()]
         assert numbers == sorted(numbers)
-
-
-def test_a_client_that_does_not_read_is_sent_no_more_than_it_can_bear(rc, monkeypatch):
-    # It reads what is on its way, and never says so.
-    monkeypatch.setattr("enginery.core.requests.Requests._answer_ping", lambda *_: None, raising=False)
-    assert isinstance(rc, Client)

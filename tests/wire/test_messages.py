@@ -52,8 +52,12 @@ def strategy_for(hint):
     }
     if hint in simple:
         return simple[hint]
+    if origin is typing.Annotated:
+        bounds = hint.__metadata__[0]
+        least = bounds.ge if bounds.ge is not None else bounds.gt + 1
+        return st.integers(min_value=least, max_value=bounds.lt - 1)
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        hints = typing.get_type_hints(hint)
+        hints = typing.get_type_hints(hint, include_extras=True)
         return st.builds(hint, **{name: strategy_for(inner) for name, inner in hints.items()})
     if origin is list:
         return st.lists(strategy_for(args[0]), max_size=3)

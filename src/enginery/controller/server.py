@@ -132,11 +132,13 @@ class Server:
         """Tick the scheduler, and let go of peers that have been silent for too long."""
         self.scheduler.tick(now)
         self._departing.tick(now)
-        if now < self._next_look:
+        late = now - self._next_look
+        if late < 0:
             return
         self._next_look = now + self._welcome.period
         self._sharing.tick(self.scheduler.book.tasks)
-        limit = now - self._silence
+        # What came while this process itself was stopped is still to be read: that time is nobody's silence.
+        limit = now - self._silence - late
         for (to, number), peer in list(self._peers.items()):
             silence = now - peer.heard
             if peer.heard >= limit or (to == To.ENGINE and self._nanny_heard(number) >= limit):
