@@ -16,7 +16,19 @@ from enginery.engine.output import Outputs
 
 @pytest.mark.parametrize(
     "code",
-    ["", "a = 1", "import os; os.getpid()", "def f():\n    return 1\n", "print", "known", "known + 1", "ls = 1", "# a comment", "None", "ls\nls"],
+    [
+        "",
+        "a = 1",
+        "import os; os.getpid()",
+        "def f():\n    return 1\n",
+        "print",
+        "known",
+        "known + 1",
+        "ls = 1",
+        "# a comment",
+        "None",
+        "ls\nls",
+    ],
 )
 def test_plain_python_is_plain(code):
     assert compile_plain(code, "<cell>", {"known": 1}).co_filename == "<cell>"
@@ -24,7 +36,21 @@ def test_plain_python_is_plain(code):
 
 @pytest.mark.parametrize(
     "code",
-    ["%pwd", "!ls", "pwd", "ls -l", " pwd ", "a?", "await x", "x = await y", "return 1", "%%bash\nls", "a b", "a = !ls", "\0"],
+    [
+        "%pwd",
+        "!ls",
+        "pwd",
+        "ls -l",
+        " pwd ",
+        "a?",
+        "await x",
+        "x = await y",
+        "return 1",
+        "%%bash\nls",
+        "a b",
+        "a = !ls",
+        "\0",
+    ],
 )
 def test_everything_else_is_not(code):
     assert compile_plain(code, "<cell>", {"known": 1}) is None
@@ -41,7 +67,13 @@ def cells(monkeypatch):
 
 def test_a_silent_plain_cell_runs_without_ipython(cells):
     reply = cells.run("a = engine_id + 1; a", silent=True)
-    assert reply == {"status": "ok", "execution_count": 1, "data": None, "metadata": {}, "source": "a = engine_id + 1; a"}
+    assert reply == {
+        "status": "ok",
+        "execution_count": 1,
+        "data": None,
+        "metadata": {},
+        "source": "a = engine_id + 1; a",
+    }
     assert cells.namespace.variables["a"] == 4
 
 
@@ -88,7 +120,9 @@ def test_the_shell_comes_with_the_first_import_of_ipython():
     assert said == "{'text/plain': \"'EngineShell'\"}\n"
 
 
-@pytest.mark.parametrize("code", ["get_ipython().user_ns['a'] = 1", "display(1); a = 1", "import IPython.display; a = 1"])
+@pytest.mark.parametrize(
+    "code", ["get_ipython().user_ns['a'] = 1", "display(1); a = 1", "import IPython.display; a = 1"]
+)
 def test_and_with_the_names_that_notebooks_have(code):
     assert run(f"""
         cells.run({code!r})

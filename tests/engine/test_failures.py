@@ -49,7 +49,13 @@ def test_the_debugger_stands_at_the_frame_that_failed(kept, capsys):
 def test_commands_are_obeyed_one_by_one(kept, capsys):
     kept.obey({"task": 1, "do": "open"})
     capsys.readouterr()
-    for line, said in [("p a, b", "(1, 0)\n"), ("many[2] + 5", "7\n"), ("nobody", "NameError"), ("up", "failure()"), ("p function is None", "False")]:
+    for line, said in [
+        ("p a, b", "(1, 0)\n"),
+        ("many[2] + 5", "7\n"),
+        ("nobody", "NameError"),
+        ("up", "failure()"),
+        ("p function is None", "False"),
+    ]:
         assert command(kept, line)["open"]
         assert said in capsys.readouterr().out
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from collections import deque
 
 import pytest
 
+from enginery.engine import limits
 from enginery.engine.channel import Leave, Started
-from enginery.engine.nanny import Nanny
+from enginery.engine.nanny import STUCK, Nanny
 from enginery.net.channel import ChannelClosed
 from enginery.net.stream import Stream
 from enginery.wire.messages import (
@@ -186,3 +188,11 @@ def test_silence_is_counted_in_heartbeats(ends, keeper):
 def test_the_period_is_the_controllers_choice(ends, keeper):
     said, _ = run(ends, keeper, Welcome(0, "", 4, 0.01), period=1000.0, max_misses=1)
     assert Ping(1) in said
+
+
+def test_engines_stuck_beyond_a_limit_are_started_anew(ends, keeper):
+    now = time.monotonic()
+    keeper.ends = [("a", now - limits.GRACE - limits.SLACK - 1), ("b", now + 1000)]
+    run(ends, keeper, Ping(1), Bye())
+    assert keeper.done[0] == ("restart", "a", STUCK) or keeper.done[1] == ("restart", "a", STUCK)
+    assert "b" not in [each[1] for each in keeper.done if each[0] == "restart"]

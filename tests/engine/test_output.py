@@ -145,7 +145,10 @@ def test_too_much_is_dropped_and_told(desk):
     desk.waiting = ENOUGH
     desk.out.write("y" * CHUNK)
     assert desk.texts == [
-        ("stdout", f"\n[{4 * CHUNK:,} characters of stdout were dropped here: they came faster than they could be sent]\n"),
+        (
+            "stdout",
+            f"\n[{4 * CHUNK:,} characters of stdout were dropped here: they came faster than they could be sent]\n",
+        ),
         ("stdout", "y" * CHUNK),
     ]
 

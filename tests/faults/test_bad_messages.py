@@ -36,7 +36,9 @@ class Peer:
 
     def __init__(self, sturdy, port, transport="ipc") -> None:
         kind = "client" if port == "client" else "engine"
-        info = load(Path(sturdy.cluster.profile_dir) / "security" / f"ipcontroller-{sturdy.cluster.cluster_id}-{kind}.json")
+        info = load(
+            Path(sturdy.cluster.profile_dir) / "security" / f"ipcontroller-{sturdy.cluster.cluster_id}-{kind}.json"
+        )
         self.decode = DECODERS[port]
         (url,) = [url for url in info.urls if url.startswith(transport)]
         if transport == "ipc":
@@ -192,7 +194,18 @@ class TestMessages:
             b"\x91" * 5000,
             msgspec.msgpack.encode({"type": "submit", "tasks": 7}),
         ],
-        ids=["empty", "nil", "text", "unknown", "a list", "no fields", "wrong type", "wrong type too", "deep", "no tasks"],
+        ids=[
+            "empty",
+            "nil",
+            "text",
+            "unknown",
+            "a list",
+            "no fields",
+            "wrong type",
+            "wrong type too",
+            "deep",
+            "no tasks",
+        ],
     )
     def test_what_cannot_be_understood_is_refused(self, rc, peer, port, transport, message):
         before = rejected(rc)
@@ -388,7 +401,9 @@ class TestForgery:
         assert client.hear(m.Answer, lambda a: a.number == 2)
 
     @pytest.mark.parametrize("name", ["why", "story", "queue_status", "statistics", "nothing", ""])
-    @pytest.mark.parametrize("arguments", [{}, {"task": "x"}, {"tasks": ["x", None]}, {"targets": ["x"]}, {"targets": [[]]}], ids=str)
+    @pytest.mark.parametrize(
+        "arguments", [{}, {"task": "x"}, {"tasks": ["x", None]}, {"targets": ["x"]}, {"targets": [[]]}], ids=str
+    )
     def test_odd_questions(self, rc, client, name, arguments):
         client.say(m.Query(5, name, arguments))
         assert client.hear(m.Answer).number == 5
@@ -411,7 +426,9 @@ class TestForgedEngines:
         result = rc[0].apply_async(lambda: time.sleep(0.2) or "true")
         time.sleep(0.05)
         forged = m.Result(result._first, m.Status.OK, NONE, 0, 1.0, 2.0)
-        engine.say(m.Done([forged, forged]), m.Said([m.Output(result._first, "stdout", "false")]), m.Returned([result._first]))
+        engine.say(
+            m.Done([forged, forged]), m.Said([m.Output(result._first, "stdout", "false")]), m.Returned([result._first])
+        )
         engine.say(m.Missing([b"x"]), m.Ping(1))
         assert engine.hear(m.Pong)
         assert result.get(PATIENCE) == "true"

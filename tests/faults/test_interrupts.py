@@ -107,7 +107,6 @@ say("usable")
 """)
     interrupt_when_ready(process)
     out, err = process.communicate(timeout=PATIENCE)
-    assert (out, err.replace("waiting", "")[-300:]) is not None
     assert "interrupted\nusable" in out, err
 
 
@@ -171,7 +170,7 @@ say("ready")
 rc[0].apply_async(time.sleep, 0.5).get()
 """)
     interrupt_when_ready(process)
-    out, err = process.communicate(timeout=PATIENCE)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode in {-signal.SIGINT, 130, 1}
     assert err.count("Traceback (most recent call last)") == 1
     assert err.rstrip().endswith("KeyboardInterrupt")
@@ -190,7 +189,9 @@ with Cluster(n=2, profile_dir=sys.argv[1]) as rc:
 )
 
 
-@pytest.mark.parametrize("work", ["rc[:].apply_sync(time.sleep, 60)", "time.sleep(60)", "while True: rc[0].apply_sync(int)"])
+@pytest.mark.parametrize(
+    "work", ["rc[:].apply_sync(time.sleep, 60)", "time.sleep(60)", "while True: rc[0].apply_sync(int)"]
+)
 @pytest.mark.parametrize("times", [1, 2])
 def test_in_the_middle_of_a_cluster_nothing_is_left(tmp_path, work, times):
     profile = tmp_path / "profile"

@@ -80,7 +80,7 @@ class TestEngines:
             if os.path.exists(mark):
                 return os.getpid()
             open(mark, "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
+            return os.kill(os.getpid(), signal.SIGKILL)
 
         assert lv.apply_async(once, mark).get(PATIENCE) in {each.pid for each in scene.engines}
 
@@ -162,7 +162,9 @@ class TestTheirKeepers:
         assert time.monotonic() - killed < AT_ONCE * SLACK
         assert "EngineError" in str(caught.value)
         wait_until(lambda: rc.ids == [])
-        wait_until(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in scene.engines))
+        wait_until(
+            lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in scene.engines)
+        )
         scene.cluster.start_engines_sync(2)
         rc.wait_for_engines(2, timeout=PATIENCE)
         scene.assert_works()
@@ -205,7 +207,9 @@ class TestTheController:
         for use in (lambda: rc[0].apply_async(int), rc.queue_status):
             with pytest.raises(ipp.ConnectionLost):
                 use()
-        wait_until(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in scene.engines))
+        wait_until(
+            lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in scene.engines)
+        )
 
     def test_lazy_maps_and_event_loops_hear_of_it(self, scene):
         import asyncio
@@ -271,7 +275,9 @@ class TestClients:
         sturdy.assert_works()
         wait_until(lambda: rc.link.ask("statistics")["unfinished"] == 0, lambda: rc.link.ask("statistics"))
         shared = [place for place in sturdy.places if "shm" in str(place)]
-        wait_until(lambda: not [path for place in shared for path in place.glob("c*") if path.name[1:2] != str(rc.link.number)])
+        wait_until(
+            lambda: not [path for place in shared for path in place.glob("c*") if path.name[1:2] != str(rc.link.number)]
+        )
 
 
 PARENT = """

@@ -194,7 +194,10 @@ def test_functions_display(rc):
 
     result = rc[0].apply_async(show)
     result.get(PATIENCE)
-    assert [each["data"].get("text/html", each["data"]["text/plain"]) for each in result.outputs] == ["<b>bold</b>", "2"]
+    assert [each["data"].get("text/html", each["data"]["text/plain"]) for each in result.outputs] == [
+        "<b>bold</b>",
+        "2",
+    ]
     assert result.stdout == "before\nafter\n"
 
 

@@ -39,6 +39,8 @@ MISSES: Final = 10
 ID_BLOCK: Final = 4096
 #: Bytes outstanding until the controller has said how much it allows.
 FIRST_WINDOW: Final = 64 << 20
+#: Tasks taken back by one message: to end them takes the controller's time, and others want their turn.
+MOST_ABORTS: Final = 5_000
 #: How long callbacks may take when the link is closed, in seconds.
 LAST_CALLS: Final = 1.0
 
@@ -128,6 +130,7 @@ class Link:
         self._window = welcome.window or FIRST_WINDOW
         self._most_tasks = self._window // OVERHEAD
         self._next_ping = time.monotonic() + self._period
+        self._wake()  # its own thread knows of no deadline yet
         self._sharing = Sharing(welcome.runtime, self.number, self._requests.say)
         self._requests.lend = self._sharing.lend
         self._requests.take_shared = self._sharing.take
@@ -273,7 +276,8 @@ class Link:
 
     def abort(self, ids: list[int], *, interrupt: bool = False) -> None:
         """Take tasks back; with ``interrupt`` also those that run."""
-        self._requests.say(m.Abort(ids, interrupt))
+        for at in range(0, len(ids), MOST_ABORTS):
+            self._requests.say(m.Abort(ids[at : at + MOST_ABORTS], interrupt))
         self._wake()
 
     def ask(self, name: str, arguments: dict[str, object] | None = None, timeout: float | None = None) -> object:
@@ -296,12 +300,17 @@ class Link:
     def _answer(self, question: m.Query | m.Signal | m.Shutdown, timeout: float | None) -> object:
         if self._lost is not None:
             raise ConnectionLost(self._lost)
-        self._requests.say(question)
         answers, number = self._requests.answers, question.number
-        if not self.wait_for(lambda: number in answers, timeout):
-            msg = f"The controller did not answer {type(question).__name__.lower()} within {timeout:g} s."
-            raise TimeoutError(msg)
-        answer = answers.pop(number)
+        answers[number] = None
+        try:
+            self._requests.say(question)
+            self._wake()  # another thread may be the one that drives, and has nothing to send
+            if not self.wait_for(lambda: answers[number] is not None, timeout):
+                msg = f"The controller did not answer {type(question).__name__.lower()} within {timeout:g} s."
+                raise TimeoutError(msg)
+        finally:
+            answer = answers.pop(number)
+        assert answer is not None
         if answer.error:
             raise ValueError(answer.error)
         return answer.value

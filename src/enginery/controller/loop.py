@@ -69,6 +69,8 @@ class Loop:
             if due <= now:
                 server.look_around(now)
                 server.act(now)
+                if self._routers:
+                    self._hear_routed()  # sending may have swallowed what their descriptors had to tell
                 due = server.next_deadline()
             for key, events in select(max(0.0, due - monotonic())):
                 key.data(events)
@@ -162,8 +164,11 @@ class Loop:
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._watch(self._wakeup, self._drop_wakeup)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # What is ignored stays ignored: nohup, and jobs that a shell put into the background.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     def _drop_wakeup(self, _events: int) -> None:
         with contextlib.suppress(BlockingIOError):

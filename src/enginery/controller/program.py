@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -24,6 +25,8 @@ from enginery.net.sockets import listen_on_path
 from enginery.wire.messages import Welcome
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from enginery.controller.options import ControllerOptions
     from enginery.controller.remote import Remote
 
@@ -46,6 +49,8 @@ class Controller:
         self._folder = addresses.runtime_folder(f"{options.profile_dir}:{options.cluster_id}:{self._nonce()}")
         self._segments: SegmentFolder | None = None
         self._ports: dict[str, Port] = {}
+        self._written: list[Path] = []
+        self._owns_folder = False  #: or another controller, which is alive, has its sockets there
 
     # --- start --------------------------------------------------------------------------------------------------
 
@@ -60,6 +65,7 @@ class Controller:
         for kind in DOMAINS:
             infos[kind] = self._describe(kind, epoch)
             path = infos[kind].save(self._options.connection_path(kind))
+            self._written.append(path)
             log.info("writing connection info to %s", path)
         if self._remote is not None:
             self._remote.save_keys()
@@ -77,9 +83,15 @@ class Controller:
         if HAS_UNIX:
             path = self._folder / DOMAINS[kind]
             listener = listen_on_path(path)
+            self._owns_folder = True
             urls.append(f"ipc://{path}")
         if self._remote is not None:
-            router = self._remote.listen(kind, before)
+            try:
+                router = self._remote.listen(kind, before)
+            except OSError:
+                if listener is not None:
+                    listener.close()
+                raise
             urls.append(router.url)
         return Port(DOMAINS[kind], urls, listener, router)
 
@@ -137,16 +149,29 @@ class Controller:
             self._remote.close()
         if self._segments is not None:
             self._segments.remove()
-        addresses.remove_runtime_folder(self._folder)
-        if not self._options.reuse:
-            for kind in self._ports:
-                self._options.connection_path(kind).unlink(missing_ok=True)
+        if self._owns_folder:
+            addresses.remove_runtime_folder(self._folder)
+        for path in () if self._options.reuse else self._written:
+            # Another controller may have put its own in their place.
+            with contextlib.suppress(OSError, ConnectionFileError):
+                if load(path).pid == os.getpid():
+                    path.unlink()
 
 
 def _make_remote(options: ControllerOptions) -> Remote:
     from enginery.controller.remote import Remote  # libzmq: only who listens beyond this host pays for it
 
     return Remote(options)
+
+
+def _raise_descriptor_limit() -> None:
+    """As many peers as the system allows, not as many as shells allow for programs that use select."""
+    if sys.platform != "win32":
+        import resource  # not everywhere
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _tune_collector() -> None:
@@ -162,15 +187,18 @@ def run(options: ControllerOptions) -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s controller %(message)s"))
     log.addHandler(handler)
     log.setLevel(options.log_level)
-    controller = Controller(options)
+    _raise_descriptor_limit()
+    controller: Controller | None = None
     try:
+        controller = Controller(options)
         controller.start()
         controller.serve()
     except (OSError, ConnectionFileError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message says all; a traceback would hide it
         return 1
     finally:
-        controller.close()
+        if controller is not None:
+            controller.close()
         log.removeHandler(handler)
         handler.close()
     return 0

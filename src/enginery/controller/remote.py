@@ -31,10 +31,8 @@ class Remote:
     def __init__(self, options: ControllerOptions) -> None:
         self.doorkeeper: Doorkeeper | None = None
         self._options = options
+        self._pairs: dict[str, KeyPair] = self._load_keys() if options.secure and options.curve else {}
         self._context: Context = new_context()
-        self._pairs: dict[str, KeyPair] = {}
-        if options.secure and options.curve:
-            self._pairs = self._load_keys()
         if self._pairs:
             allowed = {kind: {self._pairs[kind].public} for kind in ("client", "engine")}
             self.doorkeeper = Doorkeeper(listen_for_zap(self._context), allowed)

@@ -7,6 +7,7 @@ The last ``DEPTH`` endings are kept exactly (engine, success). Of older tasks on
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict
 from typing import Final, NamedTuple
 
 DEPTH: Final = 1 << 16
@@ -31,7 +32,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._ring: array[int] | None = None  # most clients never use theirs up, many not at all
-        self._failed: dict[int, None] = {}
+        # Not a dict: finding its first entry takes the longer the more of the entries before it are gone.
+        self._failed: OrderedDict[int, None] = OrderedDict()
 
     def note(self, task: int, ending: Ending, highest: int) -> None:
         """A task has ended."""
@@ -40,7 +42,7 @@ class Ledger:
         if not ending.ok:
             self._failed[task] = None
             if len(self._failed) > FAILURES:
-                del self._failed[next(iter(self._failed))]
+                self._failed.popitem(last=False)
 
     def note_successes(self, tasks: list[int], engine: int, highest: int) -> None:
         """Tasks have ended well, all on one engine."""

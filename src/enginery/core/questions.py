@@ -73,8 +73,9 @@ def story(scheduler: Scheduler, task: int, now: float) -> list[str]:
     if client is None or not client.has_used(task):
         return ["never came to the controller"]
     ending = client.ledger.read(task, client.highest)
-    place = f"on engine {ending.engine}" if ending.engine >= 0 else "(where is not remembered)"
-    return [f"{'ended well' if ending.ok else 'failed'} {place}"]
+    if ending.engine >= 0:
+        return [f"{'ended well' if ending.ok else 'failed, or was interrupted,'} on engine {ending.engine}"]
+    return ["ended well (where is not remembered)" if ending.ok else "was taken back, or failed long ago"]
 
 
 def why(scheduler: Scheduler, task: int, now: float) -> str:

@@ -48,7 +48,7 @@ class Requests:
         """``wall`` tells the time of day, for the moment a result is received."""
         self.outstanding: dict[int, Sink] = {}
         self.engines: dict[int, m.EngineInfo] = {}
-        self.answers: dict[int, m.Answer] = {}
+        self.answers: dict[int, m.Answer | None] = {}  #: by number of the question; None while it is awaited
         self.welcome: m.Welcome | None = None
         self.refused: m.Refused | None = None
         self.goodbye: str | None = None  #: why the controller left, once it has said so
@@ -173,7 +173,8 @@ class Requests:
         elif type(message) is m.News:
             self._news(message)
         elif type(message) is m.Answer:
-            self.answers[message.number] = message
+            if message.number in self.answers:  # else nobody waits for it any more
+                self.answers[message.number] = message
         elif type(message) is m.Missing:
             self._supply(message.digests)
         elif type(message) is m.Welcome:

@@ -48,6 +48,8 @@ POISON: Final = 3
 FARTHEST: Final = 100_000
 #: Deadlines that may have become pointless before they are sought out.
 POINTLESS: Final = 1000
+#: Tasks that are looked for one by one at every engine.
+FEW: Final = 10
 
 
 class Scheduler:
@@ -178,14 +180,15 @@ class Scheduler:
         """A client takes tasks of its own back. Those no engine has end at once; for the others engines are told."""
         self.settle()
         at_engines: dict[int, list[int]] = {}
+        holders = self._holders(ids)
         for number in ids:
             task = self.book.tasks.get(number)
             if task is None or number >> CLIENT_SHIFT != client.number:
                 continue
-            state, engine = self.locate(number)
+            engine = holders.get(number)
             if engine is None:
                 fault = faults.aborted(number, "The task was aborted before it began.")
-                self.end(task, fault, queued=state is State.READY)
+                self.end(task, fault, queued=number not in self.book.waiting)
             else:
                 rare = self.book.rare_of(number)
                 rare.retries_left = 0
@@ -478,7 +481,7 @@ class Scheduler:
     def _finish(self, task: Task, result: Result, frames: list[object], engine: int) -> None:
         """A result goes to the task's client, and the ending to those that wait for it."""
         rare = self.book.rare.get(task.id)
-        if result.status or (rare is not None and rare.attempts):
+        if (rare is not None and rare.attempts) or (result.status and result.status != Status.ABORTED):
             self.stories.keep(task.id, rare, result, engine)
         self.book.remove(task.id)
         ending = Ending(ok=not result.status, engine=engine)
@@ -494,6 +497,19 @@ class Scheduler:
             self.admission.wake(task.id, ending)
 
     # --- helpers ------------------------------------------------------------------------------------------------
+
+    def _holders(self, ids: list[int]) -> dict[int, EngineRecord]:
+        """Which engines hold some tasks: by looking for each task, or through what engines hold, whichever is less."""
+        if len(ids) < FEW:
+            found = [(number, self.locate(number)[1]) for number in ids]
+            return {number: engine for number, engine in found if engine is not None}
+        wanted = set(ids)
+        return {
+            number: engine
+            for engine in self.engines.values()
+            for held in (engine.balanced, engine.direct)
+            for number in wanted.intersection(held)
+        }
 
     def locate(self, task: int) -> tuple[State, EngineRecord | None]:
         """Where a known task stands. Linear in the number of engines: for rare stimuli and questions only."""

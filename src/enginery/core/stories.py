@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,14 +21,15 @@ class Stories:
     __slots__ = ("_stories",)
 
     def __init__(self) -> None:
-        self._stories: dict[int, list[str]] = {}
+        # Not a dict: finding its first entry takes the longer the more of the entries before it are gone.
+        self._stories: OrderedDict[int, list[str]] = OrderedDict()
 
     def keep(self, task: int, rare: Rare | None, result: Result, engine: int) -> None:
         """A task has ended otherwise than well at its first attempt."""
         lines = [f"tried on {attempt}" for attempt in rare.attempts] if rare is not None else []
         self._stories[task] = [*lines, _ending(result, engine)]
         if len(self._stories) > CAPACITY:
-            del self._stories[next(iter(self._stories))]
+            self._stories.popitem(last=False)
 
     def of(self, task: int) -> list[str] | None:
         """What happened to an ended task, the earliest first; None if nothing is remembered."""

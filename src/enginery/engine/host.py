@@ -58,6 +58,8 @@ log = logging.getLogger(__name__)
 
 #: How long a killed engine may take to be gone before the host leaves all the same, in seconds.
 DYING: Final = 1.0
+#: Seconds after which a second signal means "at once".
+PATIENCE: Final = 0.5
 #: Engines that die of themselves sooner than this after their start, this often in a row, are not started again.
 SHORT_LIFE, SHORT_LIVES = 5.0, 3
 #: Shells report a signal of a child as 128 plus its number, and so does our exit code.
@@ -165,6 +167,7 @@ class Host:
         self._engines: dict[str, Engine] = {}
         self._short_lives = [0] * options.n
         self._stopping = ""
+        self._asked = 0.0  #: when the first signal came that asks to leave
         self._status = 0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_count = 0
@@ -343,8 +346,10 @@ class Host:
 
     def _signalled(self) -> None:
         for number in self._signals.take():
-            if self._stopping:
-                # Asked twice: no more patience.
+            now = time.monotonic()
+            self._asked = self._asked or now
+            if now - self._asked > PATIENCE:
+                # Asked again: somebody has waited long enough. (Launchers may ask twice at once.)
                 self._kill()
             self._stop(f"its host received {number.name}")
 

@@ -31,7 +31,7 @@ from enginery.engine.interrupts import wake_main_thread
 from enginery.errors import describe_exception
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from enginery.engine.runner import Runner
     from enginery.engine.shell import EngineShell
@@ -120,7 +120,7 @@ class Kernel:
         self._ports: JupyterPorts = JupyterPorts(transport, ip, wanted)
         self._sockets = self._ports.sockets
         self._write_file(transport, ip)
-        _remove_in_the_end(path)
+        _remove_in_the_end([path, *self._ports.paths])
         threading.Thread(target=self._run, name="enginery-engine-kernel", daemon=True).start()
 
     def _write_file(self, transport: str, ip: str) -> None:
@@ -293,13 +293,14 @@ class Kernel:
         self._ports.wake()
 
 
-def _remove_in_the_end(path: Path) -> None:
-    """Remove the file when this process ends, also by the signal that hosts send to their engines."""
+def _remove_in_the_end(paths: Iterable[Path]) -> None:
+    """Remove the files when this process ends, also by the signal that hosts send to their engines."""
     owner = os.getpid()
 
     def remove() -> None:
         if os.getpid() == owner:  # not a fork of it that ends
-            path.unlink(missing_ok=True)
+            for path in paths:
+                path.unlink(missing_ok=True)
 
     def end(number: int, _frame: object) -> None:
         remove()

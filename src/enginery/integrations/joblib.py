@@ -46,7 +46,10 @@ class EngineryBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         return self._view
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """The number of engines, or as many of them as ``n_jobs`` asks for; negative ones count from the end."""
+        """The number of engines, or as many of them as ``n_jobs`` asks for; negative ones count from the end.
+
+        Where that gives 1, joblib runs everything in its own process and asks nobody.
+        """
         if n_jobs == 0:
             msg = "n_jobs == 0 in Parallel has no meaning"
             raise ValueError(msg)

@@ -189,7 +189,7 @@ def sweep_runtime_folders() -> list[Path]:
     base = runtime_base()
     folders = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
     # A folder without sockets may belong to a controller that is about to listen.
-    dead = [path for path in folders if (sockets := _sockets(path)) and not any(map(_is_served, sockets))]
+    dead = [path for path in folders if (sockets := _sockets(path)) and not any(map(is_served, sockets))]
     for folder in dead:
         remove_runtime_folder(folder)
     return dead
@@ -199,7 +199,8 @@ def _sockets(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_socket()]
 
 
-def _is_served(path: Path) -> bool:
+def is_served(path: Path) -> bool:
+    """Whether somebody listens at a Unix socket; doubtful cases count as yes."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:

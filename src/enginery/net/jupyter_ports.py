@@ -5,6 +5,7 @@ Imported where an engine is bound to be one, and nowhere else. Made, used and cl
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import zmq
@@ -38,6 +39,8 @@ class JupyterPorts:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.sockets: dict[str, zmq.Socket[bytes]] = {}
         self.ports: dict[str, int] = {}
+        #: files that are sockets
+        self.paths: list[Path] = []
         self._wakeup = Wakeup()
         self.wake = self._wakeup.set
         self._poller = zmq.Poller()
@@ -47,6 +50,8 @@ class JupyterPorts:
                 self.sockets[name] = socket = self._context.socket(kind)
                 socket.linger = LINGER
                 self.ports[name] = _bind(socket, transport, ip, wanted.get(name, 0), set(self.ports.values()))
+                if transport == "ipc":
+                    self.paths.append(Path(f"{ip}-{self.ports[name]}"))
                 if name not in {"iopub", "stdin"}:
                     self._poller.register(socket, zmq.POLLIN)
         except zmq.ZMQError as error:
@@ -70,6 +75,8 @@ class JupyterPorts:
         for socket in self.sockets.values():
             socket.close()
         self._context.term()
+        for path in self.paths:
+            path.unlink(missing_ok=True)
 
 
 def _bind(socket: zmq.Socket[bytes], transport: str, ip: str, port: int, taken: set[int]) -> int:

@@ -183,6 +183,8 @@ class Line:
                 return
             self._flush()
             heard = self._hear()
+            if heard:
+                self._flush()  # answers to what was heard
         if heard:
             self._speaker.after_turn()
             if not driving or self._waiters:

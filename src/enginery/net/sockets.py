@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket as sockets
 import time
 from typing import TYPE_CHECKING, Final
 
-from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try
+from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try, is_served
 from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ def listen_on_path(path: Path) -> sockets.socket:
     if len(os.fsencode(path)) > LONGEST_SOCKET:
         msg = f"The socket path {str(path)!r} is longer than {LONGEST_SOCKET} bytes. Set XDG_RUNTIME_DIR to a shorter one."
         raise OSError(msg)
-    path.unlink(missing_ok=True)  # left by a controller that was killed; a living one holds the folder's lock
+    if path.exists() and is_served(path):
+        msg = f"A controller listens at {str(path)!r} already. Stop it first, or choose another --cluster-id."
+        raise OSError(errno.EADDRINUSE, msg)
+    path.unlink(missing_ok=True)  # left by a controller that was killed
     listener = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     try:
         listener.bind(str(path))

@@ -1,0 +1,108 @@
+"""How engines leave: two signs in either order, put together, in words, and never waited for too long."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from enginery.controller import departures
+from enginery.controller.departures import PATIENCE, Departures, describe_exit
+from enginery.core.scheduler import Scheduler
+from enginery.wire.messages import EngineExited
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.left = []
+        self.scheduler = Scheduler(random=random.Random(0))
+        self.departures = Departures(self.scheduler, self.leave, lambda: self.now)
+
+    def leave(self, number, reason, *, balanced=None):
+        self.left.append((number, reason, balanced))
+        self.scheduler.engine_left(number, reason, balanced=balanced)
+
+    def engine(self, uuid="e", nanny=0):
+        engine = self.scheduler.engine_joined(uuid, 1, "here", -1, self.now)
+        engine.nanny = nanny
+        return engine.info.id
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+DEATH = EngineExited("e", 1, -9, balanced=77)
+
+
+def test_both_signs_in_either_order(world):
+    first, second = world.engine("e"), world.engine("f")
+    world.departures.hung_up(first)
+    assert world.left == []
+    world.departures.exited(DEATH)
+    assert world.left == [(first, "killed by SIGKILL", 77)]
+    world.departures.exited(EngineExited("f", 2, 0))
+    assert len(world.left) == 1
+    world.departures.hung_up(second)
+    assert world.left[1] == (second, "exited with code 0", -1)
+    assert world.departures.next_deadline() == float("inf")
+
+
+def test_the_second_sign_does_not_come(world):
+    first, second = world.engine("e"), world.engine("f")
+    world.departures.hung_up(first)
+    world.departures.exited(EngineExited("f", 2, 1))
+    assert world.departures.next_deadline() == world.now + PATIENCE
+    world.departures.tick(world.now + PATIENCE / 2)
+    assert world.left == []
+    world.departures.tick(world.now + PATIENCE)
+    assert [(number, reason) for number, reason, _ in world.left] == [
+        (first, "its connection broke"),
+        (second, "exited with code 1"),
+    ]
+
+
+def test_without_a_nanny_nothing_is_waited_for(world):
+    number = world.engine(nanny=-1)
+    world.departures.hung_up(number)
+    assert world.left == [(number, "its connection broke", None)]
+
+
+def test_an_engine_that_has_hung_up_is_given_nothing_more(world):
+    number = world.engine()
+    world.departures.hung_up(number)
+    assert world.scheduler.engines[number].leaving
+
+
+def test_one_that_left_meanwhile_is_no_trouble(world):
+    number = world.engine()
+    world.departures.hung_up(number)
+    world.scheduler.engine_left(number, "another way")
+    world.departures.tick(world.now + 1)
+    world.departures.hung_up(number)
+    world.departures.hung_up(99)
+    world.departures.exited(EngineExited("unknown", 1, 0))
+    assert world.left == []
+
+
+def test_late_hellos_are_known_by_what_ended(world, monkeypatch):
+    monkeypatch.setattr(departures, "REMEMBERED", 3)
+    for n in range(5):
+        world.departures.exited(EngineExited(f"e{n}", 1, 0))
+    assert [world.departures.has_ended(f"e{n}") for n in range(5)] == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("code", "note", "words"),
+    [
+        (0, "", "exited with code 0"),
+        (3, "", "exited with code 3"),
+        (-11, "", "killed by SIGSEGV"),
+        (-200, "", "killed by signal 200"),
+        (-9, "out of memory, it seems", "out of memory, it seems"),
+    ],
+)
+def test_in_words(code, note, words):
+    assert describe_exit(EngineExited("e", 1, code, note=note)) == words
