@@ -136,11 +136,11 @@ def test_threads_that_wait_while_it_is_stopped(sturdy):
 
 def test_who_is_idle_is_not_forgotten(tmp_path):
     """Signs of life are sent by those who have nothing else to say, from the beginning."""
-    cluster = Cluster(n=1, profile_dir=str(tmp_path / "profile"), controller_args=["--ping=50"])
+    cluster = Cluster(n=1, profile_dir=str(tmp_path / "profile"), controller_args=["--ping=100"])
     try:
         rc = cluster.start_and_connect_sync()
         with cluster.connect_client_sync() as idle:
-            time.sleep(1.2)  # more than ten heartbeats
+            time.sleep(1.6)  # more than ten heartbeats
             assert rc.link.ask("statistics")["clients"] == 2
             assert idle.ids == rc.ids == [0]
             assert idle[0].apply_sync(abs, -1) == 1
