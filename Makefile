@@ -10,9 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 demo: $(VENV)/.ready
 	$(BIN)/python examples/source_census.py
 
-# The whole suite.
+# The whole suite, in two processes: most tests wait for others' processes.
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/python -m ruff check .

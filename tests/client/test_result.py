@@ -40,7 +40,7 @@ def test_all_threads_get_the_same_object(lview, link):
 def test_packed_form_is_let_go(lview, dview):
     ar = lview.apply_async(bytes, 100)
     ar.get()
-    assert ar._arrived[0].payload == b""
+    assert ar._arrived.result.payload == b""
 
 
 def test_remote_errors_name_engine_and_method(lview):

@@ -406,11 +406,21 @@ STEPS = st.one_of(
 )
 
 
+@pytest.fixture(scope="module")
+def quiet():
+    """Nothing of what the server says is written down until the end of this file."""
+    logger = logging.getLogger("enginery.controller")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)
+
+
+@pytest.mark.usefixtures("quiet")
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=60)
 @given(st.lists(STEPS, max_size=25), st.integers(0, 2))
 def test_no_message_whatever_its_values_upsets_the_server(steps, frames):
     """Well-formed nonsense from peers that were let in: nothing is raised, and the books stay in order."""
-    logging.getLogger("enginery.controller").setLevel(logging.CRITICAL)
     world = World()
     peers = {
         "client 0": world.client(),

@@ -21,8 +21,8 @@ def story(d, task):
 
 @pytest.fixture
 def d(desk):
-    """Two engines that hold one task each at most."""
-    return desk(engines=2, hwm=1)
+    """Two engines that hold one task each at most, and take turns."""
+    return desk(engines=2, hwm=1, scheme="lru")
 
 
 # --- why ------------------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_statistics(d):
     statistics = questions.statistics(d.scheduler)
     wanted = {"unfinished": 5, "waiting": 1, "ready": 2, "assigned": 2, "engines": 2, "clients": 1, "submitted": 5}
     assert wanted.items() <= statistics.items()
-    assert (statistics["scheme"], statistics["hwm"]) == ("leastload", 1)
+    assert (statistics["scheme"], statistics["hwm"]) == ("lru", 1)
 
 
 def test_queue_status(d):

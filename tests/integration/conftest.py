@@ -8,6 +8,9 @@ import pytest
 
 from enginery.cluster.cluster import Cluster
 
+#: Seconds that an engine may take to end what a test left there.
+PATIENCE = 20.0
+
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows
 
@@ -26,13 +29,12 @@ def rc(cluster):
     """The file's client, on engines that remember nothing of earlier tests and outlive this one."""
     client = cluster.client
     yield client
-    if client.ids == [0, 1]:
-        client[:].clear(block=True)
+    if client.ids == [0, 1] and client[:].clear(block=False).wait(PATIENCE):
         return
     output = cluster.engine_set.get_output() if cluster.engine_set else ""
     cluster.stop_cluster_sync()  # and anew, so that other tests need not suffer
     cluster.client = cluster.start_and_connect_sync()
-    pytest.fail(f"engines left: {client!r}\n{output}", pytrace=False)
+    pytest.fail(f"engines left, or are busy: {client!r}\n{output}", pytrace=False)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from weakref import ref
 from enginery.client import partition
 from enginery.client.dependency import Dependency, for_wire
 from enginery.client.lazy_map import LazyMapIterator, lazy_map
+from enginery.client.log import Entry
 from enginery.client.map_result import AsyncMapResult
 from enginery.client.result import AsyncResult
 from enginery.client.view import View
@@ -144,7 +145,7 @@ class LoadBalancedView(View):
             if options is _STALE:
                 options = self._options()
             result._options = options
-        client.log.entries.append((first, 1, ref(result), self._number))
+        client.log.entries.append(Entry(first, 1, ref(result), self._number))
         link.submit(Task(first, _APPLY, function.digest, payload, len(buffers), options), buffers, result, function)
         return result
 

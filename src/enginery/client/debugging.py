@@ -97,11 +97,13 @@ class PostMortem:
         payload, buffers = pack(command)
         number = link.take_ids(1)
         answer = _Answer()
-        link.submit_direct([self.engine], Task(number, Action.DEBUG, b"", payload), buffers, answer, None)
         late = False
         try:
+            link.submit_direct([self.engine], Task(number, Action.DEBUG, b"", payload), buffers, answer, None)
             late = not link.wait_for(answer.is_here, self._timeout)
         except KeyboardInterrupt:
+            if not link.is_outstanding(number) and not answer.is_here():
+                raise  # it came before the command was sent
             link.abort([number], interrupt=True)
             link.wait_for(answer.is_here, self._timeout)
         if late:
@@ -184,6 +186,8 @@ def debug(
                 _write(stdout, session.send(line))
             except TimeoutError as error:
                 _write(stdout, f"*** {error}\n")
+            except KeyboardInterrupt:  # before the command was sent, or for the second time
+                _write(stdout, "\n")
 
 
 def traceback_text(

@@ -113,7 +113,7 @@ class DirectView(View):
         """Run source text in the namespace of every target.
 
         Args:
-            code: Python, with IPython's magics where engines have IPython.
+            code: Python and what IPython adds: magics, ``!`` commands, top-level ``await``.
             silent: Do not keep what the last expression shows.
             targets: In place of the view's.
             block: Wait, and raise what the code raised.

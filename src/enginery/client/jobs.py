@@ -9,7 +9,7 @@ from weakref import ref
 
 from enginery.client import explain
 from enginery.client.handle import Handle, seconds
-from enginery.client.log import Log, Lookup
+from enginery.client.log import Entry, Log, Lookup
 from enginery.client.metadata import message_id, task_id
 from enginery.client.progress import Progress, wait_shown
 from enginery.client.result import AsyncResult
@@ -34,7 +34,7 @@ class Jobs(EngineTargets):
 
     def remember(self, result: AsyncResult, view: int, count: int | None = None) -> None:
         """Note a request of a view. Its result stays weakly referenced."""
-        self.log.entries.append((result._first, result._size() if count is None else count, ref(result), view))
+        self.log.entries.append(Entry(result._first, result._size() if count is None else count, ref(result), view))
 
     def task_id(self, text: str) -> int:
         """The id behind a message id of this client. Raises KeyError for others."""

@@ -75,6 +75,8 @@ class Link:
         self._line = Line(dial(info), self, name="enginery-client-link")
         self._wake = self._line.wake
         self._single_ids = iter(range(0))
+        #: The thread that is going to wait for what it submits: waiting sends, so that submitting need not.
+        self.about_to_wait = 0
         self._sharing = Sharing("", 0, self._requests.say)
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ class Link:
         # round trip. Else that thread sends all there is when it gets its turn.
         if outstanding or requests.frames:
             self._wake()
-        else:
+        elif self.about_to_wait != threading.get_ident():
             self._line.flush()
 
     def submit_many(
@@ -271,7 +273,7 @@ class Link:
         requests.submit_request(m.Request(targets, task), buffers, sink)
         if outstanding or requests.frames:
             self._wake()
-        else:
+        elif self.about_to_wait != threading.get_ident():
             self._line.flush()
 
     def abort(self, ids: list[int], *, interrupt: bool = False) -> None:
@@ -322,11 +324,12 @@ class Link:
 
         Raises ConnectionLost if that can never be because the connection is gone.
         """
-        if self._line.wait_for(lambda: predicate() or self._lost is not None, timeout) and predicate():
+        over = self._line.wait_for(lambda: predicate() or self._lost is not None, timeout)
+        if self._lost is None:
+            return over
+        if predicate():
             return True
-        if self._lost is not None:
-            raise ConnectionLost(self._lost)
-        return False
+        raise ConnectionLost(self._lost)
 
     def add_news_callback(self, callback: Callable[[list[m.EngineInfo], list[m.Departure]], None]) -> None:
         """Call ``callback(joined, left)`` after each change of engines, outside of locks. It must be quick."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ReferenceType
 
+from msgspec import Struct
+
 from enginery.client.metadata import message_id
 
 if TYPE_CHECKING:
@@ -16,8 +18,17 @@ if TYPE_CHECKING:
 #: How many requests are remembered. A result that is forgotten here lives on wherever the user keeps it.
 LENGTH: Final = 10_000
 
-#: First id, count (-1: the result knows), the result, and the number of the view that made it.
-Entry = tuple[int, int, "ReferenceType[AsyncResult]", int]
+
+class Entry(Struct, gc=False):
+    """One request: its first id, the count (-1: the result knows), the result, and the number of the view that made it.
+
+    Not for the garbage collector to look at: there are thousands, and they are in no circle.
+    """
+
+    first: int
+    count: int
+    result: ReferenceType[AsyncResult]
+    view: int
 
 
 class Log:
@@ -33,13 +44,14 @@ class Log:
                 found = list(self.entries)
             except RuntimeError:  # another thread appended in between: look again
                 continue
-            return found if view is None else [entry for entry in found if entry[3] == view]
+            return found if view is None else [entry for entry in found if entry.view == view]
 
     def ids(self, view: int | None = None) -> list[int]:
         """Ids of the newest requests, oldest first, at most ``LENGTH``."""
         found: list[int] = []
-        for first, count, ref, _ in reversed(self.snapshot(view)):
-            result = ref() if count < 0 else None
+        for entry in reversed(self.snapshot(view)):
+            first, count = entry.first, entry.count
+            result = entry.result() if count < 0 else None
             ids: Iterable[int] = result._all_ids() if result is not None else range(first, first + abs(count))
             found.extend(reversed(list(ids)[-LENGTH:]))
             if len(found) >= LENGTH:
@@ -48,14 +60,15 @@ class Log:
 
     def results(self, view: int | None = None) -> list[AsyncResult]:
         """Results that are still in use, or still awaited; oldest first."""
-        return [result for _, _, ref, _ in self.snapshot(view) if (result := ref()) is not None]
+        return [result for entry in self.snapshot(view) if (result := entry.result()) is not None]
 
     def find(self, task: int) -> AsyncResult | None:
         """The result of one request, if anybody still has it."""
-        for first, count, ref, _ in reversed(self.snapshot()):
+        for entry in reversed(self.snapshot()):
+            first, count = entry.first, entry.count
             if count >= 0 and not first <= task < first + count:
                 continue
-            result = ref()
+            result = entry.result()
             if result is None:
                 continue
             ids = result._all_ids() if count < 0 else range(first, first + count)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from enginery.client.handle import CANCELLED, FINISHED, _guard
 from enginery.client.outputs import Spoken
 from enginery.client.replies import Columns, Failed, Joined, as_raised, open_fault, open_value
@@ -31,12 +33,21 @@ _OK: Final = int(Status.OK)
 _UNOPENED: Final = object()
 
 
+class Arrival(msgspec.Struct, gc=False):
+    """The reply to a single request: kept by the hundred thousand, and in no circle, so not for the garbage collector."""
+
+    result: Result
+    engine: int
+    buffers: list[memoryview]
+    when: float
+
+
 class Receiver(Timed):
     """Replies and output of one request, or of several. The sink that the link knows."""
 
     _many: Columns | Joined | None = None
     _scalar = True
-    _arrived: tuple[Result, int, list[memoryview], float] | None = None
+    _arrived: Arrival | None = None
     _value: object = _UNOPENED
     #: How many replies are here, and how many make it complete (-1 while that is not known).
     _count = 0
@@ -84,7 +95,7 @@ class Receiver(Timed):
         if self._many is None:
             with _guard:
                 if self._ended is None:
-                    self._arrived = (result, engine, buffers, when)
+                    self._arrived = Arrival(result, engine, buffers, when)
                     self._ended = FINISHED
                     if self._callbacks is None and self._hooks is None and not self._watched:
                         # Nobody to be told, which is the rule: spares the link the call of `settled`.
@@ -148,7 +159,7 @@ class Receiver(Timed):
         """The outcome of the only reply, which nobody has asked for yet."""
         if self._arrived is None:
             return Failed(CancelledError())
-        result, engine, buffers, when = self._arrived
+        result, engine, buffers = self._arrived.result, self._arrived.engine, self._arrived.buffers
         payload = result.payload
         # In this order: who publishes sets the value first, and then lets the payload go.
         if self._value is not _UNOPENED:
@@ -162,7 +173,7 @@ class Receiver(Timed):
                 self._value = value
                 result.payload = b""
                 if buffers:
-                    self._arrived = (result, engine, [], when)
+                    self._arrived.buffers = []
             return self._value
 
     def reply_times(self, index: int) -> tuple[float, float, float]:
@@ -171,15 +182,15 @@ class Receiver(Timed):
             return self._many.times(index)
         if self._arrived is None:
             return 0.0, 0.0, 0.0
-        result, _, _, when = self._arrived
-        return result.started, result.finished, when
+        result = self._arrived.result
+        return result.started, result.finished, self._arrived.when
 
     def reply_engine(self, index: int) -> int:
         """Which engine request ``index`` went to, as far as known; else -1."""
         if self._many is not None:
             engine = self._many.engine(index)
         else:
-            engine = self._arrived[1] if self._arrived is not None else -1
+            engine = self._arrived.engine if self._arrived is not None else -1
         if engine < 0 and self._targets is not None and index < len(self._targets):
             return self._targets[index]
         return engine
@@ -188,7 +199,7 @@ class Receiver(Timed):
         """How request ``index`` ended; OK before it did."""
         if self._many is not None:
             return self._many.status(index)
-        return self._arrived[0].status if self._arrived is not None else Status.OK
+        return self._arrived.result.status if self._arrived is not None else Status.OK
 
     def _open(
         self, index: int, status: int, payload: bytes, buffers: Sequence[memoryview], fault: Fault | None, engine: int
@@ -231,7 +242,7 @@ class Receiver(Timed):
 
     def _has_failed(self) -> bool:
         if self._many is None:
-            return self._arrived is not None and self._arrived[0].status != Status.OK
+            return self._arrived is not None and self._arrived.result.status != Status.OK
         return self._failing or any(self._many.status(index) for index in range(len(self._many)))
 
     def _has_failed_or_ended(self) -> bool:

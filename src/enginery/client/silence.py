@@ -27,11 +27,13 @@ VARIABLE: Final = "ENGINERY_SAY_WAITS"
 class Silence:
     """One wait. ``tell`` says in words what is awaited; it may ask the controller."""
 
-    def __init__(self, tell: Callable[[], str], say: Callable[[str], object] | None = None) -> None:
-        """``say`` shows a line; by default it is written to the standard error stream."""
+    def __init__(
+        self, tell: Callable[[], str], say: Callable[[str], object] | None = None, *, waited: float = 0.0
+    ) -> None:
+        """``say`` shows a line; by default it is written to the standard error stream. ``waited``: seconds so far."""
         self._tell = tell
         self._say = say or _write
-        self._began = monotonic()
+        self._began = monotonic() - waited
         self._next = self._began + FIRST
 
     def left(self) -> float:
@@ -49,7 +51,6 @@ class Silence:
 
     def wait(self, wait_for: Callable[[float | None], bool], timeout: float | None) -> bool:
         """Wait by ``wait_for(seconds)``, which returns whether the wait is over. False if ``timeout`` was over before."""
-        # The rule: it does not take long, and none of this costs anything but an earlier deadline.
         while True:
             if timeout is None:
                 if wait_for(self.left()):
@@ -65,9 +66,14 @@ class Silence:
 
 def wait_for(link: Link, predicate: Callable[[], bool], timeout: float | None, tell: Callable[[], str]) -> bool:
     """Wait as ``link.wait_for`` does, and not in silence for long. ``tell`` says in words what is awaited."""
+    # The rule is that it does not take long. Then all that this costs is an earlier deadline. Bench: round trip.
     if timeout is not None and timeout <= FIRST:
         return link.wait_for(predicate, timeout)
-    return Silence(tell).wait(partial(link.wait_for, predicate), timeout)
+    if link.wait_for(predicate, FIRST):
+        return True
+    silence = Silence(tell, waited=FIRST)
+    silence.check()
+    return silence.wait(partial(link.wait_for, predicate), timeout)
 
 
 def has_listener() -> bool:

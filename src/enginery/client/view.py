@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -147,7 +148,13 @@ class View:
 
     def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call ``f(*args, **kwargs)`` remotely and return the result."""
-        return self.apply_async(f, *args, **kwargs).get()
+        link = self.client.link
+        link.about_to_wait = threading.get_ident()
+        try:
+            result = self.apply_async(f, *args, **kwargs)
+        finally:
+            link.about_to_wait = 0
+        return result.get()
 
     def remote(self, block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], RemoteFunction]:
         """Decorator: calls of the function run on this view."""

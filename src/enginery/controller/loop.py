@@ -1,6 +1,7 @@
 """The controller's one loop: wait for descriptors, hear, act; nothing here decides.
 
-libzmq's descriptors tell of changes, not of states, so zmq sockets are asked after each turn whether more waits.
+libzmq's descriptors tell of changes, not of states, so while there are peers on zmq sockets these are asked after each
+turn whether more waits.
 """
 
 from __future__ import annotations
@@ -8,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import selectors
 import signal
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
+from enginery.controller.readiness import READ, WRITE, Readiness
 from enginery.net.channel import ChannelClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
     from enginery.controller.ports import Peer, Port
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from enginery.net.curve import Doorkeeper
 
 log = logging.getLogger("enginery.controller")
-
-_READ: Final = selectors.EVENT_READ
-_BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 class Loop:
@@ -37,16 +35,18 @@ class Loop:
         self._server = server
         self._ports = ports
         self._doorkeeper = doorkeeper
-        self._selector = selectors.DefaultSelector()
+        self._readiness = Readiness()
+        self._watch = self._readiness.watch
         self._routers = [port for port in ports if port.router is not None]
+        self._has_routed_news = True
         self._writing: set[int] = set()
         for port in ports:
             if port.listener is not None:
                 self._watch(port.listener.fileno(), _Accept(self, port))
             if port.router is not None:
-                self._watch(port.router.fileno(), _nothing)
+                self._watch(port.router.fileno(), self._look_routed)
         if doorkeeper is not None:
-            self._watch(doorkeeper.socket.FD, _nothing)
+            self._watch(doorkeeper.socket.FD, self._look_routed)
         server.on_forget = self._forget
         self._watch_signals()
 
@@ -62,19 +62,23 @@ class Loop:
 
     def run(self) -> str:
         """Serve. Returns why it ended."""
-        server, select, ports = self._server, self._selector.select, self._ports
+        server, poll, ports = self._server, self._readiness.poll, self._ports
+        reactions = self._readiness.reactions
         due = 0.0
         while not (server.stopping or self.wanted_end):
             now = monotonic()
             if due <= now:
                 server.look_around(now)
                 server.act(now)
-                if self._routers:
-                    self._hear_routed()  # sending may have swallowed what their descriptors had to tell
+                if self._has_routed_news or self._has_routed():
+                    self._hear_routed()
                 due = server.next_deadline()
-            for key, events in select(max(0.0, due - monotonic())):
-                key.data(events)
-            if self._routers:
+            for fd, events in poll(max(0.0, due - monotonic())):
+                react = reactions.get(fd)
+                if react is not None:  # else forgotten because of what was heard in this very turn
+                    react(events)
+            # Also after sending, which may have swallowed what their descriptors had to tell.
+            if self._has_routed_news or self._has_routed():
                 self._hear_routed()
             for port in ports:
                 if port.stuck:
@@ -117,7 +121,14 @@ class Loop:
             server.rejected += 1
             log.exception("a message of %r could not be handled; going on without it", peer)
 
+    def _has_routed(self) -> bool:
+        return any([port.has_routed for port in self._routers])  # noqa: C419 - twice as fast, and each turn asks
+
+    def _look_routed(self, _events: int) -> None:
+        self._has_routed_news = True
+
     def _hear_routed(self) -> None:
+        self._has_routed_news = False
         if self._doorkeeper is not None:
             self._doorkeeper.answer()
         again = True
@@ -133,7 +144,7 @@ class Loop:
     def _see_to_writers(self, port: Port) -> None:
         for fd in port.stuck - self._writing:
             self._writing.add(fd)
-            self._selector.modify(fd, _BOTH, self._selector.get_key(fd).data)
+            self._readiness.modify(fd, READ | WRITE)
 
     def write(self, port: Port, peer: Peer) -> None:
         """A stuck peer takes more."""
@@ -144,19 +155,15 @@ class Loop:
             self._server.act(monotonic())
         elif fd not in port.stuck:
             self._writing.discard(fd)
-            self._selector.modify(fd, _READ, self._selector.get_key(fd).data)
+            self._readiness.modify(fd, READ)
 
     # --- the rest -----------------------------------------------------------------------------------------------
 
     def _forget(self, fd: int, peer: Peer) -> None:
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(fd)
+        self._readiness.forget(fd)
         self._writing.discard(fd)
         if peer.stream is not None:
             peer.stream.close(0.0)
-
-    def _watch(self, fd: int, react: Callable[[int], None]) -> None:
-        self._selector.register(fd, _READ, react)
 
     def _watch_signals(self) -> None:
         self._wakeup, writer = os.pipe()
@@ -206,11 +213,7 @@ class _Hear:
         self._peer = peer
 
     def __call__(self, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
+        if events & WRITE:
             self._loop.write(self._port, self._peer)
-        if events & _READ:
+        if events & ~WRITE:  # something to read, which includes the end
             self._loop.hear(self._port, self._peer)
-
-
-def _nothing(_events: Any) -> None:
-    """Zmq sockets are looked at after each turn, whatever their descriptors say."""

@@ -82,6 +82,11 @@ class Port:
 
     # --- zmq ----------------------------------------------------------------------------------------------------
 
+    @property
+    def has_routed(self) -> bool:
+        """Whether anybody has come by zmq and is still there."""
+        return bool(self._routed)
+
     def receive_routed(self) -> Iterator[tuple[Peer, object, list[object]]]:
         """What waits on the zmq socket, up to one turn's worth."""
         assert self.router is not None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import secrets
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -55,6 +55,10 @@ class Server:
         self.stopping = False
         self.rejected = 0
         self._ports = {To.CLIENT: clients, To.ENGINE: engines, To.NANNY: engines}
+        self._decoders: dict[Port, Callable[[Any], Any]] = {
+            clients: m.decode_from_client,
+            engines: m.decode_from_engine,
+        }
         self._peers: dict[tuple[To, int], Peer] = {}
         self._welcome = welcome
         self._silence = silence
@@ -101,9 +105,8 @@ class Server:
 
     def hear(self, port: Port, peer: Peer, header: object, frames: list[object], now: float) -> None:
         """Take in one message."""
-        decode = m.decode_from_client if port is self._ports[To.CLIENT] else m.decode_from_engine
         try:
-            message = decode(header)  # type: ignore[arg-type]  # a buffer
+            message = self._decoders[port](header)
         except m.UNDECODABLE as error:
             self._reject(port, peer, str(error))
             return

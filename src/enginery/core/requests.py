@@ -145,6 +145,9 @@ class Requests:
         kind = type(outgoing[0])
         if kind is bytes:
             return outgoing.popleft(), []  # type: ignore[return-value]  # see above
+        if len(outgoing) == 1 and kind is m.Task:  # when idle, the rule
+            task = outgoing.popleft()
+            return m.encode(m.Submit([task])), self._frames([task])  # type: ignore[list-item]  # see above
         items: list[Item] = []
         take, put = outgoing.popleft, items.append
         while outgoing and type(outgoing[0]) is kind and len(items) < MESSAGE_TASKS:

@@ -16,6 +16,7 @@ import builtins
 import importlib.util
 import itertools
 import keyword
+import os
 import re
 import sys
 import threading
@@ -54,6 +55,8 @@ class Cells:
         """Have the shell made when user code looks for it."""
         builtins.display = self._display  # type: ignore[attr-defined]  # as IPython itself does
         builtins.get_ipython = self.shell  # type: ignore[attr-defined]  # likewise, while a cell runs
+        # Plots are displayed at the client, also those of functions that never heard of a magic.
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
         if "IPython" not in sys.modules:
             sys.meta_path.insert(0, self._watch)
 

@@ -23,7 +23,7 @@ from enginery.engine.watch import has_ended, watch_process
 from enginery.wire.messages import Deliver, EngineExited, Restart
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from enginery.engine.begun import BegunCell
     from enginery.engine.channel import Channel, ToNanny
@@ -69,8 +69,12 @@ class HostKeeper:
     makes sure of it and reports each of them, so that the controller need not wait for silence to tell.
     """
 
-    def __init__(self, channel: Channel, cells: Sequence[BegunCell], host_pid: int) -> None:
+    def __init__(
+        self, channel: Channel, cells: Sequence[BegunCell], host_pid: int, engines: Iterable[str] = ()
+    ) -> None:
+        """``engines`` are the names of those the host is going to start."""
         self._channel = channel
+        self._unheard = dict.fromkeys(engines)  #: whose start was not told yet
         self._cells = cells
         self._host_pid = host_pid
         self._engines: dict[str, tuple[Started, Watch | None]] = {}
@@ -84,6 +88,7 @@ class HostKeeper:
         said = list(self._channel.receive_at_nanny())
         for message in said:
             if isinstance(message, Started):
+                self._unheard.pop(message.uuid, None)
                 self._engines[message.uuid] = (message, _try_to_watch(message.pid))
             elif isinstance(message, EngineExited):
                 self._forget(message.uuid)
@@ -113,6 +118,7 @@ class HostKeeper:
         self._channel.send(Stop(reason, grace, code))
 
     def _forget(self, uuid: str) -> None:
+        self._unheard.pop(uuid, None)
         _, watch = self._engines.pop(uuid, (None, None))
         if watch is not None:
             watch.close()
@@ -132,6 +138,8 @@ class HostKeeper:
                 EngineExited(uuid, started.pid, -KILL, cell.balanced, cell.direct, note),
             )
             self._forget(uuid)
+        # Those it started in its last moment, without coming to say so, die with it as well.
+        reports += [EngineExited(uuid, 0, -KILL, note=describe(-KILL, cause=reason)) for uuid in self._unheard]
         return [*reports, Leave(reason)]
 
 

@@ -50,7 +50,8 @@ class Link:
         self._period = 3.0
         self._heard = time.monotonic()
         self._next_ping = _NEVER
-        self._flush_by = _NEVER
+        self._flush_by = _NEVER  #: when what is unsent has to leave
+        self._look_at = _NEVER  #: when the line's thread looks whether that time has come
         self._exit_by = _NEVER
         channel = dial_patiently(options.connection, options.timeout * max(options.max_misses, 1))
         self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
@@ -68,8 +69,10 @@ class Link:
         """Have the line's own thread send what is unsent after ``delay`` seconds, if nobody does before."""
         due = time.monotonic() + delay
         if due < self._flush_by:
-            self._flush_by = due
-            self.line.wake()
+            self._flush_by = due  # first, see ``tick``
+            if due < self._look_at:
+                self._look_at = due
+                self.line.wake()
 
     def flush(self) -> None:
         """Send what is unsent, now."""
@@ -79,7 +82,7 @@ class Link:
     def begin(self, task: int, seconds: float) -> None:
         """A task begins that may run for so many seconds."""
         due = self._limit.start(task, seconds)
-        if due < min(self._next_ping, self._flush_by):  # else the line's thread looks in time by itself
+        if due < min(self._next_ping, self._look_at):  # else the line's thread looks in time by itself
             self.line.wake()
 
     def end(self) -> None:
@@ -104,6 +107,7 @@ class Link:
         if member.welcome is not None and self._next_ping == _NEVER:
             self._period = member.welcome.period
             self._next_ping = self._heard + self._period
+            self.line.wake()  # whose own thread knows of no deadline yet
             self.sharing = Sharing(member.welcome.runtime, member.id)
             member.released = self.sharing.pool.release
         if member.interrupt:
@@ -120,9 +124,16 @@ class Link:
 
     def tick(self, now: float) -> None:
         """See ``net.line.Speaker``."""
-        if now >= self._flush_by:
-            self._flush_by = _NEVER
-            self.on_tick()
+        if now >= self._look_at:
+            # A look finds mostly that the main thread has seen to it, and that it is time for the next look: that is
+            # cheaper than to be woken for each batch of results. In this order, or a wish made meanwhile is lost.
+            self._look_at = _NEVER
+            due = self._flush_by
+            if now >= due:
+                self._flush_by = _NEVER
+                self.on_tick()
+            elif due < self._look_at:
+                self._look_at = due
         if now >= self._limit.next_deadline():
             self._limit.tick(now, self._flush_all)
         if now >= self._next_ping:
@@ -143,7 +154,7 @@ class Link:
 
     def next_deadline(self) -> float:
         """See ``net.line.Speaker``."""
-        return min(self._next_ping, self._flush_by, self._exit_by, self._limit.next_deadline())
+        return min(self._next_ping, self._look_at, self._exit_by, self._limit.next_deadline())
 
     def after_turn(self) -> None:
         """See ``net.line.Speaker``."""

@@ -109,7 +109,7 @@ class Nannies:
     def _start(self, engines: Sequence[str]) -> None:
         self._count += 1
         self._channel, other = channel_pair()
-        keeper = HostKeeper(other, self._cells, os.getpid())
+        keeper = HostKeeper(other, self._cells, os.getpid(), engines)
         if self._forget is None:
             work = self._be_thread
             threading.Thread(target=work, args=(keeper, other, engines), name="nanny", daemon=True).start()

@@ -31,6 +31,8 @@ MOST: Final = 8 << 20
 ENOUGH: Final = 2 << 20
 #: Seconds in which C code could not have printed anything and kept it.
 WORTH_FLUSHING: Final = 20e-6
+#: Seconds in which nobody can call ``write`` of C and come back: it takes a system call that wakes another thread.
+WORTH_LOOKING: Final = 6e-6
 #: Stands for "no task runs".
 IDLE: Final = -1
 #: Kinds of output that are told however much waits: there is one of them for each task.
@@ -61,6 +63,8 @@ class Outputs:
         self.read: Callable[[], None] = lambda: None
         #: something is just being read; falls after it was kept
         self.is_reading = False
+        #: somebody has written past Python while a task ran
+        self.is_wary = False
         #: makes C code write what it has kept; may wait until that is read, so not under the lock
         self.flush_c: Callable[[], object] = lambda: None
         self._say = say
@@ -123,11 +127,19 @@ class Outputs:
                 self._say(Output(self.task, kind, text, data))
                 self._flush_soon(DELAY)
 
-    def end(self, seconds: float = 1.0) -> None:
-        """The task ends after so many seconds: hand on everything it has said. The caller changes ``task`` then."""
+    def end(self, seconds: float = 1.0, *, sure: bool = True) -> None:
+        """The task ends after so many seconds: hand on everything it has said. The caller changes ``task`` then.
+
+        Where ``sure`` is false, another call follows within a millisecond: then what C code wrote in so short a time that
+        it hardly can have is left to that one, unless C code is known to write.
+        """
         # Hot: once per task. Bench: no-op tasks.
         if seconds > WORTH_FLUSHING:
             self.flush_c()
+        elif not sure and seconds < WORTH_LOOKING and not self.is_wary:
+            if self.is_reading or self._parts or self._dropped:
+                self._end()
+            return
         # In this order: what was unread is being read next, and then it is kept.
         if self.unread(0, 1) or self.is_reading or self._parts or self._dropped:
             self._end()

@@ -189,7 +189,9 @@ class Runner:
             result = Result(number, _OK, head, len(buffers), started, finished)
             if buffers or len(head) >= WORTH:
                 buffers = self._link.sharing.put(result, buffers)
-        outputs.end(finished - started)
+        # Before results are sent, which is when there is no further task and once in a millisecond.
+        sure = finished - self._last_flush > FLUSH_EVERY or not (member.balanced or member.direct)
+        outputs.end(finished - started, sure=sure)
         member.running = outputs.task = -1
         self._durations[task.function] = finished - started
         member.finished(result, buffers)

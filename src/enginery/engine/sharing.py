@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from enginery.core.membership import Held
 from enginery.core.sharing import own, put_together, set_aside
 from enginery.net.segments import Pool, read_segment
 
 if TYPE_CHECKING:
-    from enginery.core.membership import Held
     from enginery.wire.messages import Result
 
 #: Seconds that a client has to take a result before its memory may be used again.
@@ -28,7 +28,7 @@ class Sharing:
         """The task with its payload in place and all its buffers as frames. Raises OSError if they are not there."""
         held.task.payload, frames = put_together(held.task, held.frames, self._read)
         held.task.shared = None
-        return held._replace(frames=frames)
+        return Held(held.task, frames, held.direct)
 
     def put(self, result: Result, buffers: list[memoryview]) -> list[memoryview]:
         """Put the large buffers of a result into segments; those that stay frames are returned."""

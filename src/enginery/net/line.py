@@ -132,20 +132,20 @@ class Line:
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until ``predicate()`` is true, driving the connection. False if ``timeout`` seconds were over.
 
-        The predicate is called without the lock, after each turn that heard something. KeyboardInterrupt and what
+        What there is to send is sent first. The predicate is called without the lock, after each turn that heard something. KeyboardInterrupt and what
         the predicate raises come through.
         """
-        if predicate():
-            return True
         deadline = None if timeout is None else monotonic() + timeout
         while True:
             if _CAN_DRIVE and self._driver.acquire(blocking=False):
                 try:
-                    return self._drive(predicate, deadline)
+                    # Looked at with the driver's lock held: from now on news wake this thread.
+                    return predicate() or self._drive(predicate, deadline)
                 finally:
                     self._driver.release()
                     if self._waiters:
                         self.announce()
+            self.flush()  # who drives has nothing to send, and does not look
             with self._changed:
                 self._waiters += 1
                 try:
@@ -181,10 +181,8 @@ class Line:
         with self.lock:
             if self.closed:
                 return
-            self._flush()
             heard = self._hear()
-            if heard:
-                self._flush()  # answers to what was heard
+            self._flush()  # answers to what was heard
         if heard:
             self._speaker.after_turn()
             if not driving or self._waiters:
@@ -255,8 +253,6 @@ class Line:
         self._stand_back(back=True)
         try:
             while True:
-                if predicate():
-                    return True
                 if self._ctrl_c is not None and restore is not None:
                     self._take_ctrl_c(restore)
                 if self.closed or self.is_lost or (deadline is not None and monotonic() >= deadline):
@@ -266,6 +262,8 @@ class Line:
                     if fd != self._fd:
                         wakeup.clear()
                 self._turn(driving=True)
+                if predicate():
+                    return True
         finally:
             self._stand_back(back=False)
             if restore is not None:

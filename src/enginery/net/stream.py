@@ -82,11 +82,26 @@ class Stream:
     def send(self, header: bytes, frames: Sequence[object]) -> None:
         """See ``Channel``."""
         if not frames:
-            self._push([_PREFIX.pack(MAGIC, 0, len(header)), header])
+            self._send_small(_PREFIX.pack(MAGIC, 0, len(header)) + header)  # copied: less work than a second buffer
             return
         views = [memoryview(frame).cast("B") for frame in frames]  # type: ignore[arg-type]  # buffers all
         lengths = struct.pack(f"<{len(views)}Q", *[view.nbytes for view in views])
         self._push([_PREFIX.pack(MAGIC, len(views), len(header)) + lengths, header, *[v for v in views if v.nbytes]])
+
+    def _send_small(self, message: bytes) -> None:
+        # Hot: the way of almost all messages. Bench: round trip.
+        if self._unsent:
+            self._unsent.append(memoryview(message))
+            return
+        try:
+            sent = self._socket.send(message)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise _closed(error) from error
+        if sent < len(message):
+            self._unsent.append(memoryview(message)[sent:])
+            self.write()
 
     def _push(self, parts: Sequence[bytes | memoryview]) -> None:
         if self._unsent:
@@ -140,8 +155,9 @@ class Stream:
             messages.append(self._take())
         if self._end or len(self._block) > LARGEST_KEPT:
             self._make_room()
+        end, view = self._end, self._view
         try:
-            size = self._socket.recv_into(self._view[self._end :])
+            size = self._socket.recv_into(view[end:] if end else view)
         except BlockingIOError:
             return messages
         except OSError as error:
@@ -153,7 +169,11 @@ class Stream:
                 return messages
             msg = "the connection was closed by the other side"
             raise ChannelClosed(msg)
-        self._end += size
+        if not end and size > _HEAD and _PREFIX.unpack_from(view) == (MAGIC, 0, size - _HEAD):
+            # One whole message and nothing else, which when idle is the rule.
+            messages.append((view[_HEAD:size], []))
+            return messages
+        self._end = end + size
         self._parse(messages)
         return messages
 
