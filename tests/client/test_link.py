@@ -174,6 +174,8 @@ class TestWork:
         controller.say(m.Results(0, [result(one.id), result(one.id), result(12345)]), m.Results(0, [result(one.id)]))
         controller.say(m.Outputs(0, [m.Output(one.id, "stdout", "late")]), m.Ping(4))
         assert controller.expect(m.Pong).number == 4
+        controller.say(m.Ping(5))  # heard in another turn, when the first one is over
+        assert controller.expect(m.Pong).number == 5
         assert len(sink.results) == 1
         assert sink.outputs == []
         assert len(sink.settled_by) == 1

@@ -159,7 +159,7 @@ class Receiver(Timed):
         """The outcome of the only reply, which nobody has asked for yet."""
         if self._arrived is None:
             return Failed(CancelledError())
-        result, engine, buffers = self._arrived.result, self._arrived.engine, self._arrived.buffers
+        result, buffers = self._arrived.result, self._arrived.buffers
         payload = result.payload
         # In this order: who publishes sets the value first, and then lets the payload go.
         if self._value is not _UNOPENED:
@@ -167,7 +167,7 @@ class Receiver(Timed):
         if result.status == _OK and self._convert is None:
             value = open_value(payload, buffers)
         else:
-            value = self._open(0, result.status, payload, buffers, result.fault, engine)
+            value = self._open(0, result.status, payload, buffers, result.fault, self._arrived.engine)
         with _guard:
             if self._value is _UNOPENED:
                 self._value = value

@@ -78,20 +78,20 @@ class Membership:
         # Hot: once per task. Bench: no-op tasks.
         if self._changed:
             self._look_again()
-        for queue in (self.direct, self.balanced) if self._stalled is None else (self.balanced,):
-            while queue:
-                try:
-                    held = queue.popleft()
-                except IndexError:  # handed back by the other thread meanwhile
-                    break
-                # In this order: whoever takes it back at this moment finds it here or is found here.
-                self.running = held.task.id
-                if self.aborted and held.task.id in self.aborted:
-                    self.running = -1
-                    self._give_up(held.task.id)
-                    continue
+        while True:
+            queue = self.direct if self.direct and self._stalled is None else self.balanced
+            try:
+                held = queue.popleft()
+            except IndexError:  # empty, or handed back by the other thread meanwhile
+                if queue is self.balanced:
+                    return None
+                continue
+            # In this order: whoever takes it back at this moment finds it here or is found here.
+            self.running = number = held.task.id
+            if not self.aborted or number not in self.aborted:
                 return held
-        return None
+            self.running = -1
+            self._give_up(number)
 
     def park(self, held: Held) -> None:
         """The function of a task is missing: set the task aside until it comes."""

@@ -20,7 +20,7 @@ from enginery.wire.callables import unpack_function
 from enginery.wire.exceptions import pack_exception
 from enginery.wire.messages import Action, Fault, Result, Status
 from enginery.wire.reference import Reference, resolved
-from enginery.wire.serialize import NONE, pack, unpack, unpack_call
+from enginery.wire.serialize import EMPTY_CALL, NONE, pack, unpack, unpack_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,39 +121,39 @@ class Runner:
     def _run_queued(self) -> None:
         # Hot: once per task. Bench: no-op tasks.
         member, link, begun, durations = self._member, self._link, self._begun, self._durations
-        visits = self._visits
+        visits, functions, take, run = self._visits, self._functions, member.take, self._run
         unsent = guarded = False
         while member.leaving is None:
             if visits:
                 self._receive_visits()
-            held = member.take()
+            held = take()
             if held is None:
                 break
             task = held.task
             function = task.function
-            if function and function not in self._functions:
+            if function and function not in functions:
                 body = member.bodies.get(function)
                 if body is None:
                     member.park(held)
                     link.flush()
                     continue
                 self._body = body  # the link's thread may let go of it before it is used
-            if unsent and durations.get(function, 1.0) > SHORT:
-                link.flush()  # nobody shall wait for a result because a long task follows
-                unsent = False
-            elif unsent and not guarded:
-                link.flush_soon()  # … nor because one that ought to be short is not
-                guarded = True
+            if unsent:
+                if durations.get(function, 1.0) > SHORT:
+                    link.flush()  # nobody shall wait for a result because a long task follows
+                elif not guarded:
+                    link.flush_soon()  # … nor because one that ought to be short is not
+                    guarded = True
             if held.direct:
                 begun.direct = task.id
             else:
                 begun.balanced = task.id
             if task.options is not None and task.options.time_limit is not None:
                 link.begin(task.id, task.options.time_limit)
-                finished = self._run(held)
+                finished = run(held)
                 link.end()
             else:
-                finished = self._run(held)
+                finished = run(held)
             unsent = True
             if finished - self._last_flush > FLUSH_EVERY:
                 self._last_flush = finished
@@ -173,7 +173,10 @@ class Runner:
                 held = self._link.sharing.complete(held)
             self._interruptible = True
             value = self._apply(held) if task.action == _APPLY else self._actions[task.action](held)
-            head, buffers = (NONE, buffers) if value is None else pack(value)
+            if value is None:
+                head = NONE
+            else:
+                head, buffers = pack(value)
             self._interruptible = False
         except BaseException as error:
             self._interruptible = False
@@ -191,9 +194,9 @@ class Runner:
                 buffers = self._link.sharing.put(result, buffers)
         # Before results are sent, which is when there is no further task and once in a millisecond.
         sure = finished - self._last_flush > FLUSH_EVERY or not (member.balanced or member.direct)
-        outputs.end(finished - started, sure=sure)
+        self._durations[task.function] = seconds = finished - started
+        outputs.end(seconds, sure=sure)
         member.running = outputs.task = -1
-        self._durations[task.function] = finished - started
         member.finished(result, buffers)
         return finished
 
@@ -225,8 +228,12 @@ class Runner:
     def _apply(self, held: Held) -> Any:
         task = held.task
         function = self._functions.get(task.function) or self._rebuild(task.function)
-        args, kwargs = unpack_call(task.payload, held.frames, self._namespace.variables)  # type: ignore[arg-type]
-        return _value_of(function(*args, **kwargs))
+        if task.payload == EMPTY_CALL:
+            returned = function()
+        else:
+            args, kwargs = unpack_call(task.payload, held.frames, self._namespace.variables)  # type: ignore[arg-type]
+            returned = function(*args, **kwargs)
+        return returned if type(returned) is not CoroutineType else _value_of(returned)
 
     def _map(self, held: Held) -> Any:
         function = self._functions.get(held.task.function) or self._rebuild(held.task.function)
