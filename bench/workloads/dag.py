@@ -18,11 +18,12 @@ def dag(name: str, tasks: int, hops: int, seed: int) -> Figures:
         view = under_test.views["balanced"]
 
         def graph(count: int) -> float:
+            # Layers: two of the last hundred have to be done first.
+            pairs = [generator.sample(range(max(0, number - 100), number), 2) for number in range(20, count)]
             began = time.perf_counter()
             handles = [view.apply_async(nothing) for _ in range(20)]
-            for _ in range(count - 20):
-                # Layers: two of the last hundred have to be done first.
-                with view.temp_flags(after=generator.sample(handles[-100:], 2)):
+            for one, other in pairs:
+                with view.temp_flags(after=[handles[one], handles[other]]):
                     handles.append(view.apply_async(nothing))
             under_test.finish(handles)
             return time.perf_counter() - began

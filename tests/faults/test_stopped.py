@@ -37,7 +37,9 @@ def test_an_engine(sturdy):
         deadline = time.monotonic() + 10
         while sum(ar.done() for ar in balanced) < 75 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert sum(ar.done() for ar in balanced) >= 75  # the share it was given before its silence was noticed waits for it
+        assert (
+            sum(ar.done() for ar in balanced) >= 75
+        )  # the share it was given before its silence was noticed waits for it
         assert not direct.done()
     assert direct.get(PATIENCE) == sturdy.engines[0].pid
     assert [ar.get(PATIENCE) for ar in balanced] == list(range(200))

@@ -18,6 +18,7 @@ from enginery.client.log import Entry
 from enginery.client.map_result import AsyncMapResult
 from enginery.client.result import AsyncResult
 from enginery.client.view import View
+from enginery.wire import messages
 from enginery.wire.callables import PackedFunction, pack_function
 from enginery.wire.messages import Action, Options, Task
 from enginery.wire.serialize import EMPTY_CALL, pack, pack_call
@@ -83,7 +84,7 @@ class LoadBalancedView(View):
                 f"to {name}={value!r}. Start its controller with another scheme (leastload is the default)."
             )
         if name in {"after", "follow"}:
-            for_wire(value, self.client)
+            self._for_wire(value)
         elif name == "timeout" and value is not None:
             return _as_seconds(name, value, 0.0)
         elif name == "time_limit" and value is not None:
@@ -106,8 +107,8 @@ class LoadBalancedView(View):
         version, after, follow = self._version, self.after, self.follow
         options: Options | None = Options(
             self.targets,
-            None if after is None else for_wire(after, self.client),
-            None if follow is None else for_wire(follow, self.client),
+            None if after is None else self._for_wire(after),
+            None if follow is None else self._for_wire(follow),
             self.timeout,
             self.retries,
             self.label or "",
@@ -122,6 +123,19 @@ class LoadBalancedView(View):
         return options
 
     _version: int
+    #: A list or tuple of dependencies, what was in it when it was last looked at, and what that means.
+    _wired: tuple[Any, tuple[Any, ...], messages.Dependency | None] | None = None
+
+    def _for_wire(self, value: Any) -> messages.Dependency | None:
+        """What a dependency means, in ids; worked out once for a list that was checked and is then used."""
+        if type(value) is not list and type(value) is not tuple:
+            return for_wire(value, self.client)
+        wired, content = self._wired, tuple(value)
+        if wired is not None and wired[0] is value and wired[1] == content:
+            return wired[2]
+        meaning = for_wire(value, self.client)
+        self.__dict__["_wired"] = (value, content, meaning)
+        return meaning
 
     # --- single tasks ---------------------------------------------------------------------------------------------
 

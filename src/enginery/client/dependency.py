@@ -82,7 +82,12 @@ def for_wire(value: Any, client: Jobs) -> messages.Dependency | None:
     if value is None:
         return None
     if type(value) is list or type(value) is tuple:
-        ids = [number for each in value for number in _ids(each, client)]
+        ids = []
+        for each in value:
+            if isinstance(each, Described) and each.client is client and each._many is None:
+                ids.append(each._first)
+            else:
+                ids += _ids(each, client)
     elif isinstance(value, Dependency):
         ids = _ids(sorted(value), client)
         return messages.Dependency(ids, value.all, value.success, value.failure) if ids else None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from enginery.client.executor import ViewExecutor
 from enginery.client.functions import ParallelFunction, RemoteFunction, parallel, remote
@@ -19,6 +18,26 @@ if TYPE_CHECKING:
     from enginery.client.result import AsyncResult
 
 _numbers = count(1)
+AView = TypeVar("AView", bound="View")
+
+
+class TempFlags(Generic[AView]):
+    """See ``View.temp_flags``. A class, which is entered in half the time that a generator takes."""
+
+    __slots__ = ("_before", "_flags", "_view")
+
+    def __init__(self, view: AView, flags: dict[str, Any]) -> None:
+        self._view = view
+        self._flags = flags
+
+    def __enter__(self) -> AView:
+        view, own = self._view, self._view.__dict__
+        self._before = {name: own[name] for name in self._flags if name in view.flag_names}
+        view.set_flags(**self._flags)
+        return view
+
+    def __exit__(self, *_: object) -> None:
+        self._view._keep_flags(self._before)
 
 
 class View:
@@ -92,16 +111,9 @@ class View:
         self._keep_flags({name: check(name, value) for name, value in flags.items()})
         return self
 
-    @contextmanager
-    def temp_flags(self, **flags: Any) -> Iterator[Self]:
-        """Set flags while a block runs. Other threads that use this view see them, too."""
-        own = self.__dict__
-        before = {name: own[name] for name in flags if name in self.flag_names}
-        self.set_flags(**flags)
-        try:
-            yield self
-        finally:
-            self._keep_flags(before)
+    def temp_flags(self, **flags: Any) -> TempFlags[Self]:
+        """Set flags while a ``with`` block runs. Other threads that use this view see them, too. Raises as ``set_flags``."""
+        return TempFlags(self, flags)
 
     def with_flags(self, **flags: Any) -> Self:
         """A view like this one, but for these flags. Unlike ``temp_flags`` it disturbs nobody."""

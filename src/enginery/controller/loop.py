@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from enginery.controller.readiness import READ, WRITE, Readiness
 from enginery.net.channel import ChannelClosed
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
+#: Messages taken in before something is done about them.
+MOST_HEARD: Final = 32
+
 
 class Loop:
     """Feeds a server from its ports until it is to stop. Runs in the main thread, whose signals it takes."""
@@ -39,6 +42,7 @@ class Loop:
         self._watch = self._readiness.watch
         self._routers = [port for port in ports if port.router is not None]
         self._has_routed_news = True
+        self._heard = 0  #: messages that were not acted on yet
         self._writing: set[int] = set()
         for port in ports:
             if port.listener is not None:
@@ -77,6 +81,8 @@ class Loop:
                 react = reactions.get(fd)
                 if react is not None:  # else forgotten because of what was heard in this very turn
                     react(events)
+            if self._heard:
+                self._act()
             # Also after sending, which may have swallowed what their descriptors had to tell.
             if self._has_routed_news or self._has_routed():
                 self._hear_routed()
@@ -94,10 +100,9 @@ class Loop:
             self._watch(peer.stream.fileno(), _Hear(self, port, peer))
 
     def hear(self, port: Port, peer: Peer) -> None:
-        """Take in what a peer has sent, and act on each message.
+        """Take in what a peer has sent. It is acted on once everybody with something to say was heard.
 
-        Acting after each instead of after all gives the same batches under load, for messages are batches already,
-        and when idle it saves the look for another one on the way.
+        So that what several have said at once leaves in as few messages as can be.
         """
         server = self._server
         stream = peer.stream
@@ -110,16 +115,26 @@ class Loop:
             server.act(monotonic())
 
     def _take_in(self, port: Port, peer: Peer, header: object, frames: Sequence[object]) -> None:
-        server, now = self._server, monotonic()
+        server = self._server
         try:
-            server.hear(port, peer, header, frames, now)  # type: ignore[arg-type]  # frames are opaque here
-            server.act(now)
+            server.hear(port, peer, header, frames, monotonic())  # type: ignore[arg-type]  # frames are opaque here
         except ChannelClosed:
             raise
         except Exception:
             # A fault of ours, which shall cost one message and not the whole cluster.
             server.rejected += 1
             log.exception("a message of %r could not be handled; going on without it", peer)
+        self._heard += 1
+        if self._heard >= MOST_HEARD:
+            self._act()
+
+    def _act(self) -> None:
+        self._heard = 0
+        try:
+            self._server.act(monotonic())
+        except Exception:  # likewise
+            self._server.rejected += 1
+            log.exception("something could not be done; going on without it")
 
     def _has_routed(self) -> bool:
         return any([port.has_routed for port in self._routers])  # noqa: C419 - twice as fast, and each turn asks
@@ -138,6 +153,8 @@ class Loop:
                 for peer, header, frames in port.receive_routed():
                     self._take_in(port, peer, header, frames)
                     again = True
+            if self._heard:
+                self._act()
 
     # --- output that does not leave at once ---------------------------------------------------------------------
 
