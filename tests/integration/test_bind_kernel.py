@@ -117,7 +117,7 @@ def test_strangers_are_not_heard(rc, bound):
     stranger = jupyter_client.BlockingKernelClient(connection_file=bound[1])
     stranger.load_connection_file()
     stranger.session.key = b"another"
-    stranger.start_channels()
+    stranger.start_channels(hb=False)
     stranger.execute("stolen = 1")
     stranger.stop_channels()
     assert run(bound[0], "1")[0]["status"] == "ok"
