@@ -35,7 +35,7 @@ def test_counting_down_is_looking_at_all(drawn, everything, success, failure):
     for count, ending in enumerate(endings, 1):
         if final is Verdict.OPEN:
             final = verdict_of(endings[:count], len(endings), everything=everything, success=success, failure=failure)
-        assert wait.settle(ending) is final
+        assert wait.settle(count - 1, ending) is final
     assert final is not Verdict.OPEN
     if final is Verdict.MET and everything:
         places = [ending.engine for ending in endings if ending.engine >= 0]

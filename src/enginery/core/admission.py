@@ -66,7 +66,7 @@ class Admission:
             number, how = self._settling[0]
             for wait in self._graph.ended(number):
                 if wait.verdict is _OPEN and wait.task.id in waiting:
-                    self._settle(wait, how)
+                    self._settle(wait, number, how)
             self._settling.popleft()
 
     def awaited_by(self, task: int) -> list[int]:
@@ -91,7 +91,7 @@ class Admission:
             else:
                 client = scheduler.clients.get(number >> CLIENT_SHIFT)
                 if client is not None and client.has_used(number):
-                    wait.settle(client.ledger.read(number, client.highest))
+                    wait.settle(number, client.ledger.read(number, client.highest))
                 else:
                     unknown.append(number)
         if unknown:
@@ -103,8 +103,8 @@ class Admission:
         self._graph.add(wait, pending)
         return True
 
-    def _settle(self, wait: Wait, ending: Ending) -> None:
-        if wait.settle(ending) is _OPEN or not self._decide(wait):
+    def _settle(self, wait: Wait, number: int, ending: Ending) -> None:
+        if wait.settle(number, ending) is _OPEN or not self._decide(wait):
             return
         scheduler = self._scheduler
         rare = scheduler.book.rare_of(wait.task.id)
@@ -118,7 +118,7 @@ class Admission:
         scheduler, task = self._scheduler, wait.task
         rare = scheduler.book.rare_of(task.id)
         if wait.verdict is Verdict.IMPOSSIBLE:
-            scheduler.fail(task, faults.impossible(rare, "A task it depends on did not end as required."))
+            scheduler.fail(task, faults.impossible(rare, wait.why_impossible()))
             return False
         if wait.follow and wait.places is not None:
             rare.place = frozenset(wait.places)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from enginery.core.tasks import name_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,7 +29,7 @@ _OPEN, _MET, _IMPOSSIBLE = Verdict
 class Wait:
     """One dependency of one task, counted down."""
 
-    __slots__ = ("dependency", "follow", "pending", "places", "spoilt", "task", "verdict")
+    __slots__ = ("culprit", "dependency", "follow", "pending", "places", "spoilt", "task", "verdict")
 
     def __init__(self, task: Task, dependency: Dependency, *, follow: bool) -> None:
         self.task = task
@@ -35,10 +37,11 @@ class Wait:
         self.follow = follow
         self.pending = len(set(dependency.ids))
         self.spoilt = 0  #: tasks that ended the wrong way
+        self.culprit = -1  #: the last of them
         self.places: set[int] | None = None  #: if it is one to follow: engines on which those that count have run
         self.verdict = _OPEN if self.pending else _MET
 
-    def settle(self, ending: Ending) -> Verdict:
+    def settle(self, number: int, ending: Ending) -> Verdict:
         """One of the tasks has ended. Returns the verdict; once it is not OPEN it stays."""
         if self.verdict is not _OPEN:
             return self.verdict
@@ -51,9 +54,18 @@ class Wait:
                 self.verdict = _MET
         else:
             self.spoilt += 1
+            self.culprit = number
             if dependency.all or not self.pending:
                 self.verdict = _IMPOSSIBLE
         return self.verdict
+
+    def why_impossible(self) -> str:
+        """Why it can never be met, once that is the verdict."""
+        dependency = self.dependency
+        if not dependency.all:
+            return f"It depends on any of {self.spoilt} tasks, and none of them ended as required."
+        wrong = "failed" if dependency.success else "did not fail"
+        return f"It depends on task {name_of(self.culprit, self.task.id)}, which {wrong}."
 
     def _note(self, engine: int) -> None:
         if engine < 0:

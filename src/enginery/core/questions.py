@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from enginery.core.tasks import State
+from enginery.core.tasks import State, name_of
 from enginery.wire.messages import CLIENT_SHIFT
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 NAMED: Final = 5
 #: Seconds below which it is not said for how long something has been so.
 WORTH_SAYING: Final = 0.5
-
-_LOCAL: Final = (1 << CLIENT_SHIFT) - 1
 
 
 def queue_status(scheduler: Scheduler, targets: list[int] | None, *, verbose: bool) -> dict[str, object]:
@@ -104,15 +102,9 @@ def _waits_for(scheduler: Scheduler, task: int) -> str:
     for other in ids[:NAMED]:
         state, engine = scheduler.locate(other)
         place = f"at engine {engine.info.id}" if engine is not None else state.name.lower()
-        parts.append(f"{_name(other, task)} ({place})")
+        parts.append(f"{name_of(other, task)} ({place})")
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
     return f"It waits for {len(ids)} unfinished task{'s' * (len(ids) != 1)}: {', '.join(parts)}{more}."
-
-
-def _name(task: int, beside: int) -> str:
-    """A task as people know it: by the end of its message id. Those of other clients say so."""
-    owner = task >> CLIENT_SHIFT
-    return f"…_{task & _LOCAL}" + ("" if owner == beside >> CLIENT_SHIFT else f" of client {owner}")
 
 
 def _stands_at(scheduler: Scheduler, engine: EngineRecord, task: int, now: float) -> str:

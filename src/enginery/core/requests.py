@@ -120,7 +120,9 @@ class Requests:
         size = len(task.payload) + sum(buffer.nbytes for buffer in buffers)
         if buffers:
             self.frames[first] = buffers
-        self._weights[first + count - 1] = size  # until the last of them has arrived
+        share, rest = divmod(size, count)
+        for at in range(count):  # each that arrives makes room for its share, in whatever order they come
+            self._weights[first + at] = share + (at < rest)
         self.heavy += size
 
     # --- sending ------------------------------------------------------------------------------------------------

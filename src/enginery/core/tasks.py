@@ -18,8 +18,11 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from enginery.wire.messages import CLIENT_SHIFT
+
 #: Attempts of one task that are remembered.
 MOST_ATTEMPTS: Final = 20
+_LOCAL: Final = (1 << CLIENT_SHIFT) - 1
 
 
 class State(IntEnum):
@@ -62,3 +65,9 @@ class Rare:
         """It did not end well where it was."""
         self.attempts.append(what)
         del self.attempts[:-MOST_ATTEMPTS]
+
+
+def name_of(task: int, beside: int) -> str:
+    """A task as people know it: by the end of its message id. Those of other clients than that of ``beside`` say so."""
+    owner = task >> CLIENT_SHIFT
+    return f"…_{task & _LOCAL}" + ("" if owner == beside >> CLIENT_SHIFT else f" of client {owner}")
