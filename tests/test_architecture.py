@@ -33,6 +33,7 @@ FLOORS = {
     "dashboard": 5,
     "integrations": 6,
     "cli": 6,
+    "logger": 7,  # the command iplogger, by its module
     "testing": 6,
     "": 7,  # the face
 }

@@ -12,6 +12,7 @@ from traitlets.traitlets import DefaultHandler
 from enginery.cli.ipcluster import IPCluster
 from enginery.cli.ipcontroller import IPController
 from enginery.cli.ipengine import IPEngine
+from enginery.cli.iplogger import IPLogger
 from words import code, fence, page, table
 
 INTRODUCTION = """# Commands
@@ -19,8 +20,8 @@ INTRODUCTION = """# Commands
 Every command explains itself with `--help`; `--help-all` adds every setting. Each setting can be given as
 `--Class.setting=value`, or in a configuration file of the profile. This page is made from the same words by `make docs`.
 
-`ipcluster`, `ipcontroller` and `ipengine` are installed with the package; `python -m enginery.cluster`,
-`python -m enginery.controller` and `python -m enginery.engine` are the same.
+`ipcluster`, `ipcontroller`, `ipengine` and `iplogger` are installed with the package; `python -m enginery.cluster`,
+`python -m enginery.controller`, `python -m enginery.engine` and `python -m enginery.logger` are the same.
 """
 Row = tuple[str, ...]
 HEAD = ("option", "sets", "meaning")
@@ -31,7 +32,7 @@ KINDS: dict[type, str] = {Bool: "yes or no", Integer: "integer", Float: "number"
 def render() -> str:
     """The page."""
     subcommands = [application for application, _ in IPCluster.subcommands.values()]
-    applications = [*subcommands, IPController, IPEngine]
+    applications = [*subcommands, IPController, IPEngine, IPLogger]
     parts = [INTRODUCTION]
     shared = set.intersection(*(set(_rows(application)) for application in applications))
     for application in applications:

@@ -1,1 +1,1 @@
-"""The commands: ipcluster, ipcontroller, ipengine."""
+"""The commands: ipcluster, ipcontroller, ipengine, iplogger."""

@@ -81,12 +81,21 @@ class IPClusterEngines(IPClusterApplication):
 
     def make_cluster(self) -> Cluster:
         """The cluster object to work with; one without a controller of its own."""
-        return Cluster(
+        cluster = Cluster(
             parent=self,
             cluster_id=self.cluster_id,
             profile_dir=str(self.profile_dir),
             shutdown_atexit=not self.daemonize,
         )
+        cluster.controller_args = [*cluster.controller_args, *self.log_args]
+        cluster.engine_args = [*cluster.engine_args, *self.log_args]
+        return cluster
+
+    @property
+    def log_args(self) -> list[str]:
+        """What the programs are told about their logs."""
+        to_file = ["--log-to-file"] if self.log_to_file else []
+        return [*to_file, f"--log-url={self.log_url}"] if self.log_url else to_file
 
     def bring_up(self) -> None:
         """Start what this command starts."""

@@ -135,6 +135,7 @@ class IPController(BaseParallelApplication):
             "owner_pid": self.owner_pid or None,
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
+            "log_url": self.log_url,
         }
         return build(ControllerOptions, settings, optional=frozenset({"log_level"}))
 

@@ -148,6 +148,7 @@ class IPEngine(BaseParallelApplication):
             "shell": self.shell_settings(),
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
+            "log_url": self.log_url,
         }
         return build(EngineOptions, settings)
 

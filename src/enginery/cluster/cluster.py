@@ -53,6 +53,7 @@ class Cluster(KnownCluster):
     controller_launcher_class = traitlets.Any("local", help="Launcher of the controller.").tag(config=True)
     engine_launcher_class = traitlets.Any("local", help="Launcher of engines.").tag(config=True)
     controller_args = List(Unicode(), help="Further arguments of the controller.").tag(config=True)
+    engine_args = List(Unicode(), help="Further arguments of engines.").tag(config=True)
     controller_ip = Unicode("", help="Address the controller listens on ('*': every interface).").tag(config=True)
     controller_location = Unicode("", help="Host name or address others reach the controller by.").tag(config=True)
     delay = Float(0.0, help="Of earlier versions; engines start as soon as the controller listens.").tag(config=True)

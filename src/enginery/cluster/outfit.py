@@ -78,4 +78,5 @@ def make_engine_launcher(cluster: Cluster, n: int, engine_set_id: str, traits: M
     if not isinstance(launcher, EngineLauncher):
         msg = f"{launcher_class.__name__} launches no engines: derive it from EngineLauncher."
         raise TypeError(msg)
+    launcher.engine_args = [*launcher.engine_args, *cluster.engine_args]
     return launcher

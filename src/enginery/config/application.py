@@ -21,6 +21,7 @@ from traitlets.config.application import catch_config_error
 from enginery._version import __version__
 from enginery.config.arguments import flat_names, unknown_argument
 from enginery.net import profile_paths
+from enginery.net.publish import check_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,7 @@ BASE_ALIASES: Final[dict[Any, Any]] = {
     "config": "BaseIPythonApplication.extra_config_file",
     "work-dir": "BaseParallelApplication.work_dir",
     "log-to-file": "BaseParallelApplication.log_to_file",
+    "log-url": "BaseParallelApplication.log_url",
     "clean-logs": "BaseParallelApplication.clean_logs",
     "cluster-id": "BaseParallelApplication.cluster_id",
 }
@@ -175,6 +177,9 @@ class BaseParallelApplication(BaseIPythonApplication):
     cluster_id = Unicode(help="Tells apart clusters in one profile; part of the names of their files.").tag(config=True)
     work_dir = Unicode(help="Folder to run in.").tag(config=True)
     log_to_file = Bool(False, help="Log to <profile>/log/<command>-<cluster id>-<pid>.log.").tag(config=True)
+    log_url = Unicode("", help="Publish log lines at this address as well, where iplogger collects them.").tag(
+        config=True
+    )
     clean_logs = Bool(False, help="Remove this command's old log files first.").tag(config=True)
 
     @default("cluster_id")
@@ -220,6 +225,11 @@ class BaseParallelApplication(BaseIPythonApplication):
                 os.chdir(Path(self.work_dir).expanduser())
             except OSError as error:
                 self.fail(f"cannot work in {self.work_dir!r} (--work-dir): {error.strerror}.")
+        if self.log_url:
+            try:
+                check_url(self.log_url)
+            except ValueError as error:
+                self.fail(f"{error} (--log-url).", USAGE)
         if self.clean_logs:
             remove_logs(self.profile_dir, self.program)
         if self.log_to_file:

@@ -33,6 +33,7 @@ class ControllerOptions:
     owner_pid: int | None = None  #: leave when this process is gone
     log: str = ""  #: file for log lines; empty: standard error
     log_level: int = 20
+    log_url: str = ""  #: where log lines are published as well; empty: nowhere
 
     @property
     def security_dir(self) -> Path:

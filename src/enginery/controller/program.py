@@ -20,6 +20,7 @@ from enginery.core.scheduler import Scheduler
 from enginery.errors import ConnectionFileError
 from enginery.net import addresses
 from enginery.net.connection_file import ConnectionInfo, load
+from enginery.net.publish import publish
 from enginery.net.segment_folder import SegmentFolder, make_segment_folder, sweep_segment_folders
 from enginery.net.sockets import listen_on_path
 from enginery.wire.messages import Welcome
@@ -187,6 +188,7 @@ def run(options: ControllerOptions) -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s controller %(message)s"))
     log.addHandler(handler)
     log.setLevel(options.log_level)
+    publisher = publish(log, options.log_url, "controller")
     _raise_descriptor_limit()
     controller: Controller | None = None
     try:
@@ -199,6 +201,8 @@ def run(options: ControllerOptions) -> int:
     finally:
         if controller is not None:
             controller.close()
-        log.removeHandler(handler)
-        handler.close()
+        for each in (handler, publisher):
+            if each is not None:
+                log.removeHandler(each)
+                each.close()
     return 0

@@ -41,6 +41,7 @@ from enginery.engine.program import run_engine
 from enginery.engine.signals import KILL, SignalWatch, to_signal
 from enginery.engine.spill import Spill
 from enginery.engine.watch import has_ended, take_death, watch_child, watch_process
+from enginery.net.publish import publish
 from enginery.wire.messages import Deliver, EngineExited, Restart
 
 if TYPE_CHECKING:
@@ -418,8 +419,11 @@ def _logging(options: EngineOptions) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s engine %(process)d %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(options.log_level)
+    publisher = publish(logger, options.log_url, "engine")
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        handler.close()
+        for each in (handler, publisher):
+            if each is not None:
+                logger.removeHandler(each)
+                each.close()

@@ -50,6 +50,8 @@ class EngineOptions:
     #: log file ("" for stderr) and the lowest level written to it
     log: str = ""
     log_level: int = 30
+    #: where log lines are published as well ("": nowhere)
+    log_url: str = ""
     #: settings of the IPython shell and its parts, by class name
     shell: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: environment variables set in the engines only

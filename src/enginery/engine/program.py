@@ -16,6 +16,7 @@ from enginery.engine.namespace import Namespace
 from enginery.engine.output import Stream
 from enginery.engine.runner import Runner
 from enginery.errors import describe_exception
+from enginery.net.publish import publish
 from enginery.wire.messages import Bye
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
 
     Must be called in the main thread, which runs user code from then on.
     """
+    publish(log, options.log_url, "engine")
     try:
         link = Link(options, uuid, begun)
     except OSError as error:
@@ -45,6 +47,7 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
         if member.leaving is not None:
             log.error("could not register: %s", member.leaving)
             return 1
+        publish(log, options.log_url, f"engine.{member.id}")
         log.info("Completed registration with id %s", member.id)
         namespace = Namespace(member.id)
         capture = Capture() if can_capture() else None

@@ -35,6 +35,8 @@ _ENDS: Final = {
 #: Messages taken from one ROUTER in one turn, so that no peer keeps the loop from the others.
 TURN: Final = 200
 
+#: How long the last log lines may take to leave, in milliseconds.
+LAST_LINES: Final = 200
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
@@ -213,3 +215,52 @@ def _prepare(socket: Socket) -> None:
     # A peer whose host vanished without a word is noticed by zmq's own heartbeat, even while Python is busy.
     socket.heartbeat_ivl = 10_000
     socket.heartbeat_timeout = 60_000
+
+
+class Feed:
+    """Log lines on their way to a collector. Not thread-safe."""
+
+    def __init__(self, url: str, patience: int) -> None:
+        """Dial ``url`` and wait up to ``patience`` milliseconds for somebody there to subscribe."""
+        self._context: Context = zmq.Context()
+        self._socket = self._context.socket(zmq.XPUB)
+        self._socket.linger = LAST_LINES
+        self._socket.connect(url)
+        # Lines sent before the other side has said what it wants would be lost.
+        if self._socket.poll(patience):
+            self._socket.recv()
+
+    def send(self, topic: str, text: str) -> None:
+        """Send one line; it is dropped if nobody wants it."""
+        self._socket.send_multipart([topic.encode(), text.encode()])
+
+    def close(self) -> None:
+        """Let the last lines leave."""
+        self._socket.close()
+        self._context.term()
+
+
+class Collector:
+    """Listens for log lines of topics that begin with one of ``topics``. Raises OSError if it cannot."""
+
+    def __init__(self, url: str, topics: Sequence[str]) -> None:
+        self._context: Context = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.linger = 0
+        try:
+            self._socket.bind(url)
+        except zmq.ZMQError as error:
+            self.close()
+            raise OSError(error.errno, error.strerror) from error
+        for topic in topics:
+            self._socket.subscribe(topic)
+
+    def receive(self) -> tuple[str, str]:
+        """Wait for the next line: its topic and its text. Signals are handled meanwhile."""
+        topic, *texts = (part.decode(errors="replace") for part in self._socket.recv_multipart())
+        return topic, " ".join(texts)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+        self._context.term()
