@@ -20,6 +20,7 @@ from traitlets.config.application import catch_config_error
 
 from enginery._version import __version__
 from enginery.config.arguments import flat_names, unknown_argument
+from enginery.config.former import modern_arguments, modern_settings
 from enginery.net import profile_paths
 from enginery.net.publish import check_url
 
@@ -144,6 +145,10 @@ class BaseIPythonApplication(Application):
             if not path.is_file():
                 self.fail(f"there is no configuration file {str(path)!r} (--config).", USAGE)
             self._load(path.name, [str(path.parent)])
+        moved, notes = modern_settings(self.config)
+        if notes:
+            self.log.warning("settings of an earlier version in the configuration: %s.", "; ".join(notes))
+        self.update_config(moved)
         self.update_config(command_line)
 
     def stage_config(self) -> None:
@@ -195,6 +200,7 @@ class BaseParallelApplication(BaseIPythonApplication):
         """Read the command line and the configuration files, and prepare profile, folder and logs."""
         argv = list(sys.argv[1:] if argv is None else argv)
         if not self.is_subcommand(argv):
+            argv = self.modernize(argv)
             self.reject_unknown(argv)
         self.parse_command_line(argv)
         if self.subapp is not None:
@@ -203,6 +209,16 @@ class BaseParallelApplication(BaseIPythonApplication):
         self.load_profile_config()
         self.stage_config()
         self.init_folders()
+
+    def modernize(self, argv: Sequence[str]) -> list[str]:
+        """The command line in today's names; says once which were old, leaves the program for one that is gone."""
+        try:
+            modern, notes = modern_arguments(self.program, argv)
+        except ValueError as error:
+            self.fail(str(error), USAGE)
+        if notes:
+            sys.stderr.write(f"{self.name}: arguments of an earlier version: {'; '.join(notes)}.\n")
+        return modern
 
     def is_subcommand(self, argv: Sequence[str]) -> bool:
         """Whether another application will take over, which judges the arguments itself."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from traitlets.config.loader import Config, ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
+from enginery.config.former import modern_settings
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+log = logging.getLogger(__name__)
 
 
 def load_profile_config(folder: Path, name: str) -> Config:
@@ -28,4 +34,8 @@ def load_profile_config(folder: Path, name: str) -> Config:
         except Exception as error:  # configuration files are programs: anything may go wrong in them
             msg = f"configuration file {str(path)!r} failed: {type(error).__name__}: {error}"
             raise ValueError(msg) from error
+    moved, notes = modern_settings(config)
+    if notes:
+        log.warning("settings of an earlier version in %s: %s.", folder / name, "; ".join(notes))
+    config.merge(moved)
     return config
