@@ -6,8 +6,10 @@ from typing import Final
 
 from traitlets import Unicode
 
+from enginery.cli.ipcontroller import IPController
+from enginery.cli.ipengine import IPEngine
 from enginery.cluster.cluster import Cluster
-from enginery.config.application import BaseParallelApplication
+from enginery.config.application import BaseIPythonApplication, BaseParallelApplication
 
 #: Exit codes that scripts rely on.
 ALREADY_STARTED: Final = 10
@@ -32,6 +34,10 @@ class IPClusterApplication(BaseParallelApplication):
     def config_name(self) -> str:
         """All subcommands share one configuration file."""
         return "ipcluster_config"
+
+    def companions(self) -> list[BaseIPythonApplication]:
+        """A cluster's profile configures its programs as well."""
+        return [IPController(), IPEngine()]
 
     def load_cluster(self, cluster_id: str) -> Cluster:
         """The cluster with this id, by its file. Raises FileNotFoundError, ValueError."""

@@ -71,7 +71,7 @@ class IPClusterEngines(IPClusterApplication):
         self.relay_signals()
         try:
             self.bring_up()
-        except (LauncherError, OSError, ValueError, TypeError) as error:
+        except (LauncherError, ImportError, AttributeError, OSError, ValueError, TypeError) as error:
             self.fail(str(error))
         self.say_how_to_connect()
         if self.daemonize:

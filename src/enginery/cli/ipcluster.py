@@ -50,4 +50,5 @@ def main() -> None:
     if (argv and argv[0].startswith(("-n", "--n="))) or argv[:1] == ["--n"]:
         # The first generation's `ipcluster -n 4`.
         argv = ["start", *argv]
+        sys.stderr.write(f"ipcluster: understood as `ipcluster {' '.join(argv)}`\n")
     IPCluster.launch_instance(argv)

@@ -19,7 +19,7 @@ BUILT_IN: Final[dict[str, tuple[str, str]]] = {
 }
 SUFFIX: Final[dict[Kind, str]] = {"controller": "ControllerLauncher", "engine": "EngineSetLauncher"}
 #: Modules of earlier generations whose classes go by the same names here.
-FORMER: Final = ("ipyparallel.cluster.launcher.", "ipyparallel.apps.launcher.", "IPython.parallel.apps.launcher.")
+FORMER: Final = ("ipyparallel.", "IPython.parallel.")
 GROUPS: Final = ("enginery", "ipyparallel")
 
 
@@ -31,9 +31,7 @@ def find_launcher_class(name: str | type[BaseLauncher], kind: Kind) -> type[Base
     """
     if not isinstance(name, str):
         return _checked(name, repr(name))
-    plain = name
-    for prefix in FORMER:
-        plain = plain.removeprefix(prefix)
+    plain = name.rpartition(".")[2] if name.startswith(FORMER) else name
     short = plain.removesuffix(SUFFIX[kind]).lower()
     if "." not in plain and short in BUILT_IN:
         module, prefix = BUILT_IN[short]

@@ -155,15 +155,19 @@ class BaseIPythonApplication(Application):
         """Write the default configuration file if it was asked for; leaves the program if that was all."""
         if not (self.copy_config_files or self.generate_config):
             return
-        path = self.profile_dir / f"{self.config_name}.py"
-        if path.exists() and not self.overwrite:
-            if self.generate_config:
-                self.fail(f"{str(path)!r} is there already. Add --BaseIPythonApplication.overwrite=True to replace it.")
-        else:
-            path.write_text(self.generate_config_file(), encoding="utf-8")
+        paths = {self.profile_dir / f"{app.config_name}.py": app for app in (self, *self.companions())}
+        there = [path for path in paths if path.exists() and not self.overwrite]
+        if self.generate_config and len(there) == len(paths):
+            self.fail(f"{str(there[0])!r} is there already. Add --BaseIPythonApplication.overwrite=True to replace it.")
+        for path in paths.keys() - there:
+            path.write_text(paths[path].generate_config_file(), encoding="utf-8")
         if self.generate_config:
-            sys.stdout.write(f"Wrote {path}\n")
+            sys.stdout.write("".join(f"Wrote {path}\n" for path in paths if path not in there))
             self.exit(0)
+
+    def companions(self) -> list[BaseIPythonApplication]:
+        """Other commands whose default configuration files are written with this one's."""
+        return []
 
     def _load(self, name: str, folders: list[str]) -> None:
         try:
