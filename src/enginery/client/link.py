@@ -343,6 +343,8 @@ class Link:
     def _fail_late(self) -> None:
         """End what was submitted in the very moment in which the connection was lost, and would wait for ever."""
         assert self._lost is not None
+        if os.getpid() != self._pid:
+            return  # what is outstanding is the parent's, and may end well there
         with self._line.lock:  # which whoever loses the connection holds until everything outstanding has ended
             self._requests.fail_all(m.Fault("ConnectionLost", "ConnectionLost", self._lost))
         self.after_turn()
