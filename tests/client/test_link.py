@@ -180,6 +180,22 @@ class TestWork:
         assert sink.outputs == []
         assert len(sink.settled_by) == 1
 
+    def test_what_is_submitted_as_the_connection_goes_ends_with_it(self, link, monkeypatch):
+        requests, sink = link._requests, Sink()
+        submit = requests.submit
+
+        def too_late(*args):
+            with link._line.lock:
+                link.lost("gone in this moment")
+            submit(*args)
+
+        monkeypatch.setattr(requests, "submit", too_late)
+        link.submit(task(link), [], sink)
+        ((ended, *_),) = sink.results
+        assert (ended.status, ended.fault.kind) == (m.Status.LOST, "ConnectionLost")
+        assert len(sink.settled_by) == 1
+        assert link.outstanding == 0
+
     def test_ids_are_not_given_twice(self, link):
         taken = []
         threads = [threading.Thread(target=lambda: taken.extend(link.take_id() for _ in range(3000))) for _ in range(4)]

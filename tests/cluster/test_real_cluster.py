@@ -122,7 +122,8 @@ def test_one_engine_is_restarted(cluster):
     rc = cluster.client
     before = rc[1].apply_sync(os.getpid)
     cluster.restart_engine_sync(1)
-    assert wait_until(lambda: len(rc.ids) == 2 and before not in rc[:].apply_sync(os.getpid))
+    assert wait_until(lambda: len(rc.ids) == 2 and before not in {each.pid for each in rc.link.engines.values()})
+    assert before not in rc[:].apply_sync(os.getpid)
 
 
 def test_an_engine_set_is_signalled(cluster, profile, tmp_path):

@@ -100,6 +100,25 @@ def test_what_c_code_wrote_comes_first(desk):
     assert "".join(text for _, text in desk.texts) == "c\npython\n"
 
 
+def test_short_tasks_leave_the_look_for_what_c_code_wrote_to_the_next_one(desk):
+    looks = []
+    desk.run().outputs.unread = lambda _timeout, _events: looks.append(desk.outputs.task)
+    desk.outputs.end(1e-6, sure=False)
+    assert looks == []
+    desk.outputs.end(1e-6)
+    desk.outputs.end(1e-3, sure=False)
+    assert len(looks) == 2
+    desk.outputs.is_wary = True
+    desk.outputs.end(1e-6, sure=False)
+    assert len(looks) == 3
+
+
+def test_what_python_code_wrote_is_never_left(desk):
+    print("a", file=desk.run().out)
+    desk.outputs.end(1e-6, sure=False)
+    assert desk.texts == [("stdout", "a\n")]
+
+
 def test_c_code_is_flushed_after_tasks_that_could_have_run_some(desk):
     flushed = []
     desk.outputs.flush_c = lambda: flushed.append(1)

@@ -36,10 +36,12 @@ def forked(work):
 
 
 class TestOfAClient:
-    def test_every_use_in_a_child_is_refused_in_words(self, rc, dv, lv):
+    def test_every_use_in_a_child_is_refused_in_words(self, rc, dv, lv, tmp_path):
         done = lv.apply_async(abs, -5)
         done.wait(PATIENCE)
-        pending = lv.apply_async(time.sleep, 0.3)
+        gate = tmp_path / "gate"
+        os.mkfifo(gate)
+        pending = lv.apply_async(lambda path: open(path).close(), str(gate))
         said = f"ConnectionLost: This client belongs to process {os.getpid()}, of which this process"
         for use in (
             lambda: lv.apply_async(abs, -1),
@@ -56,6 +58,7 @@ class TestOfAClient:
             assert "Connect a new Client here" in text
         assert forked(done.get) == "5"
         assert forked(lambda: (rc.close(), rc.ids)) == "(None, [0, 1])"
+        gate.open("w").close()
         assert pending.get(PATIENCE) is None
         assert dv.apply_sync(int) == [0, 0]
 
@@ -146,7 +149,6 @@ class TestOfAnEngine:
 
         def leave_a_child():
             import os
-            import time
 
             pid = os.fork()
             if pid == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -114,9 +115,17 @@ def test_a_task_may_catch_an_interrupt_and_the_next_one_comes_all_the_same(rc):
     assert result.get(PATIENCE) == "had enough"
 
 
-def test_an_idle_engine_is_not_disturbed(rc, dv):
+def test_an_idle_engine_is_not_disturbed(rc, dv, tmp_path):
+    mark = f"lambda *_: open({str(tmp_path)!r} + f'/{{engine_id}}', 'w').close()"
+    dv.execute(f"import signal; before = signal.signal(signal.SIGUSR1, {mark})", block=True)
     rc.send_signal("SIGINT")
+    rc.send_signal("SIGUSR1")  # comes after the other one, and tells that it has come
+    deadline = time.monotonic() + PATIENCE
+    while len(list(tmp_path.iterdir())) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert dv.apply_sync(int) == [0, 0]
+    dv.execute("signal.signal(signal.SIGUSR1, before)", block=True)
 
 
 def test_what_is_interrupted_is_what_runs_and_what_waits_runs_next(rc):
@@ -151,17 +160,27 @@ def test_aborting_with_interrupt_ends_what_runs(rc, lv):
 def stuck_in_c(path):
     import ctypes
 
-    print("go")
-    with open(path):  # opened by the client when it has read that: from then on nobody else here gets the interpreter
-        pass
-    ctypes.PyDLL(None).sleep(600)
+    fifo = os.open(path, os.O_WRONLY)
+    # Far more than a fifo holds: what comes out of it tells that this holds the interpreter, and for good.
+    ctypes.PyDLL(None).write(fifo, bytes(10 << 20), 10 << 20)
 
 
-def in_c(rc, view, path):
-    os.mkfifo(path)
-    result = begun(rc, view.apply_async(stuck_in_c, str(path)))
-    open(path, "w").close()
-    return result
+@pytest.fixture
+def in_c(tmp_path):
+    """Begins a task and waits until it is stuck in C code."""
+    readers = []
+
+    def begin(view):
+        path = tmp_path / "fifo"
+        os.mkfifo(path)
+        result = view.apply_async(stuck_in_c, str(path))
+        readers.append(os.open(path, os.O_RDONLY))
+        os.read(readers[-1], 1)
+        return result
+
+    yield begin
+    for each in readers:
+        os.close(each)
 
 
 @pytest.fixture
@@ -170,9 +189,9 @@ def own(tmp_path):
         yield rc
 
 
-def test_a_task_stuck_in_c_code_is_killed_after_a_while_and_the_engine_started_anew(own, tmp_path):
+def test_a_task_stuck_in_c_code_is_killed_after_a_while_and_the_engine_started_anew(own, in_c):
     pid = own[0].apply_sync(os.getpid)
-    result = in_c(own, own.load_balanced_view(), tmp_path / "fifo")
+    result = in_c(own.load_balanced_view())
     result.abort(kill_after=0.5, restart=True)
     with pytest.raises(EngineError):
         result.get(0)
@@ -180,8 +199,8 @@ def test_a_task_stuck_in_c_code_is_killed_after_a_while_and_the_engine_started_a
     assert own[-1].apply_sync(os.getpid) != pid
 
 
-def test_or_not_anew(own, tmp_path):
-    result = in_c(own, own[0], tmp_path / "fifo")
+def test_or_not_anew(own, in_c):
+    result = in_c(own[0])
     own.abort(result, kill_after=0.5)
     with pytest.raises(EngineError, match="SIGKILL"):
         result.get(0)

@@ -286,7 +286,8 @@ class TestCancel:
         path = str(tmp_path / "ran")
         first, second, third = (view.apply_async(note, path, n) for n in range(3))
         second.cancel()
-        rc.queue_status()  # so that the controller has passed it on
+        while rc.queue_status()[0]["queue"] > 4:  # until the engine has given it up
+            pass
         busy.release()
         behind.wait()
         behind.release()
@@ -368,7 +369,9 @@ class TestBackPressure:
         for n in range(20_000, 150_000):
             assert next(lazy) == n
         lazy.cancel()
-        assert memory() - before < 8 << 20
+        assert (
+            memory() - before < 32 << 20
+        )  # 130,000 results would be more; the rest is how memory comes: in large pieces
 
     def test_a_map_reads_its_generator_as_fast_as_engines_work(self, tmp_path):
         arguments = [f"--window={1 << 20}"]

@@ -100,7 +100,10 @@ class LoadBalancedView(View):
         return super()._check_flag(name, value)
 
     def _flags_changed(self) -> None:
-        self.__dict__["_prepared"] = _STALE
+        own = self.__dict__
+        own["_prepared"] = _STALE
+        if own["after"] is None and own["follow"] is None:
+            own["_wired"] = None  # it holds results that others may have let go
 
     def _options(self) -> Options | None:
         """The flags as tasks carry them: made once, not per task. None if all have their defaults."""

@@ -219,9 +219,9 @@ class Link:
         Raises ConnectionLost if there is no connection any more.
         """
         # Hot: once per task. Bench: no-op tasks.
-        requests = self._requests
-        if self._lost is not None:
-            raise ConnectionLost(self._lost)
+        requests, lost = self._requests, self._lost
+        if lost is not None:
+            raise ConnectionLost(lost)
         if function is not None and function.digest not in requests.bodies:
             requests.introduce(function.digest, function.body)
         outstanding = len(requests.outstanding)
@@ -234,14 +234,16 @@ class Link:
             self._wake()
         elif self.about_to_wait != threading.get_ident():
             self._line.flush()
+        if self._lost is not None:
+            self._fail_late()
 
     def submit_many(
         self, tasks: list[m.Task], buffers: list[list[memoryview]], sink: Sink, function: PackedFunction | None = None
     ) -> None:
         """Submit balanced tasks of one sink; ``buffers`` is empty or has a list for each. Blocks as ``submit``."""
-        requests = self._requests
-        if self._lost is not None:
-            raise ConnectionLost(self._lost)
+        requests, lost = self._requests, self._lost
+        if lost is not None:
+            raise ConnectionLost(lost)
         if function is not None and function.digest not in requests.bodies:
             requests.introduce(function.digest, function.body)
         if len(requests.outstanding) >= self._most_tasks or requests.heavy >= self._window:
@@ -252,6 +254,8 @@ class Link:
         else:
             requests.submit_many(tasks, sink)
         self._wake()
+        if self._lost is not None:
+            self._fail_late()
 
     def submit_direct(
         self,
@@ -262,9 +266,9 @@ class Link:
         function: PackedFunction | None = None,
     ) -> None:
         """Address a task to each of ``targets``; the ids are ``task.id`` and those that follow, in their order."""
-        requests = self._requests
-        if self._lost is not None:
-            raise ConnectionLost(self._lost)
+        requests, lost = self._requests, self._lost
+        if lost is not None:
+            raise ConnectionLost(lost)
         if function is not None and function.digest not in requests.bodies:
             requests.introduce(function.digest, function.body)
         if len(requests.outstanding) >= self._most_tasks or requests.heavy >= self._window:
@@ -275,6 +279,8 @@ class Link:
             self._wake()
         elif self.about_to_wait != threading.get_ident():
             self._line.flush()
+        if self._lost is not None:
+            self._fail_late()
 
     def abort(self, ids: list[int], *, interrupt: bool = False) -> None:
         """Take tasks back; with ``interrupt`` also those that run."""
@@ -329,7 +335,19 @@ class Link:
             return over
         if predicate():
             return True
+        self._fail_late()
+        if predicate():
+            return True
         raise ConnectionLost(self._lost)
+
+    def _fail_late(self) -> None:
+        """End what was submitted in the very moment in which the connection was lost, and would wait for ever."""
+        assert self._lost is not None
+        if os.getpid() != self._pid:
+            return  # what is outstanding is the parent's, and may end well there
+        with self._line.lock:  # which whoever loses the connection holds until everything outstanding has ended
+            self._requests.fail_all(m.Fault("ConnectionLost", "ConnectionLost", self._lost))
+        self.after_turn()
 
     def add_news_callback(self, callback: Callable[[list[m.EngineInfo], list[m.Departure]], None]) -> None:
         """Call ``callback(joined, left)`` after each change of engines, outside of locks. It must be quick."""

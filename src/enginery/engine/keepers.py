@@ -23,7 +23,7 @@ from enginery.engine.watch import has_ended, watch_process
 from enginery.wire.messages import Deliver, EngineExited, Restart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from enginery.engine.begun import BegunCell
     from enginery.engine.channel import Channel, ToNanny
@@ -70,11 +70,15 @@ class HostKeeper:
     """
 
     def __init__(
-        self, channel: Channel, cells: Sequence[BegunCell], host_pid: int, engines: Iterable[str] = ()
+        self,
+        channel: Channel,
+        cells: Sequence[BegunCell],
+        host_pid: int,
+        expected: Mapping[str, BegunCell] | None = None,
     ) -> None:
-        """``engines`` are the names of those the host is going to start."""
+        """``expected``: those the host is about to start, each with the cell it will write to."""
         self._channel = channel
-        self._unheard = dict.fromkeys(engines)  #: whose start was not told yet
+        self._unheard = dict(expected or {})  #: whose start was not told yet
         self._cells = cells
         self._host_pid = host_pid
         self._engines: dict[str, tuple[Started, Watch | None]] = {}
@@ -139,7 +143,8 @@ class HostKeeper:
             )
             self._forget(uuid)
         # Those it started in its last moment, without coming to say so, die with it as well.
-        reports += [EngineExited(uuid, 0, -KILL, note=describe(-KILL, cause=reason)) for uuid in self._unheard]
+        for uuid, cell in self._unheard.items():
+            reports.append(EngineExited(uuid, 0, -KILL, cell.balanced, cell.direct, describe(-KILL, cause=reason)))
         return [*reports, Leave(reason)]
 
 

@@ -18,7 +18,7 @@ from enginery.engine.watch import reap
 from enginery.wire.messages import EngineExited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from enginery.engine.begun import BegunCell
     from enginery.engine.channel import Channel, ToHost
@@ -71,7 +71,7 @@ class Nannies:
     def start(self, engines: Sequence[str], cells: Sequence[BegunCell]) -> None:
         """Start the first one, with the names of the engines there will be and the cells they will write to."""
         self._cells = cells
-        self._start(engines)
+        self._start(engines, dict(zip(engines, cells, strict=True)))
 
     def tell_started(self, started: Started) -> None:
         """An engine process is there."""
@@ -106,10 +106,10 @@ class Nannies:
 
     # --- one nanny ------------------------------------------------------------------------------------------------
 
-    def _start(self, engines: Sequence[str]) -> None:
+    def _start(self, engines: Sequence[str], expected: Mapping[str, BegunCell]) -> None:
         self._count += 1
         self._channel, other = channel_pair()
-        keeper = HostKeeper(other, self._cells, os.getpid(), engines)
+        keeper = HostKeeper(other, self._cells, os.getpid(), expected)
         if self._forget is None:
             work = self._be_thread
             threading.Thread(target=work, args=(keeper, other, engines), name="nanny", daemon=True).start()
@@ -173,6 +173,6 @@ class Nannies:
             self._lost()
             return
         log.warning("engines=%d the nanny died; another one takes over", len(self._started))
-        self._start(list(self._started))
+        self._start(list(self._started), {})
         # The controller ignores news that it has: rather tell it twice than never.
         self._tell(*self._told, *self._started.values())

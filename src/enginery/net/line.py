@@ -132,8 +132,8 @@ class Line:
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until ``predicate()`` is true, driving the connection. False if ``timeout`` seconds were over.
 
-        What there is to send is sent first. The predicate is called without the lock, after each turn that heard something. KeyboardInterrupt and what
-        the predicate raises come through.
+        What there is to send is sent first. The predicate is called without the lock, after each turn that heard
+        something. KeyboardInterrupt and what the predicate raises come through.
         """
         deadline = None if timeout is None else monotonic() + timeout
         while True:
