@@ -114,7 +114,7 @@ GONE = {
     "ipyparallel.controller.sqlitedb": _HISTORY,
     "ipyparallel.engine.kernel": "an engine is no kernel of itself; bind_kernel() lets consoles attach to it",
     "ipyparallel.engine.nanny": "engines are watched by a nanny that comes with them",
-    "ipyparallel.logger": "give the commands --log-to-file, or use `ipcluster` to read what they write",
+    "ipyparallel.logger": "give the commands --log-to-file",
     "ipyparallel.nbextension": "start clusters with Cluster() from the notebook",
     "ipyparallel.serialize.canning": _CAN,
     "ipyparallel.serialize.serialize": _PACK,
