@@ -31,6 +31,7 @@ FLOORS = {
     "cluster": 5,
     "notebook": 5,
     "dashboard": 5,
+    "compat": 6,
     "integrations": 6,
     "cli": 6,
     "logger": 7,  # the command iplogger, by its module

@@ -26,6 +26,7 @@ CHAPTERS = {
         "docs/how-to/arrays.md",
         "docs/how-to/scheduling.md",
         "docs/how-to/notebooks.md",
+        "docs/how-to/migrating.md",
     ),
     "Reference": ("docs/reference/api.md", "docs/reference/commands.md", "docs/reference/protocol.md"),
     "Why": ("docs/why.md", "ARCHITECTURE.md", "CHANGELOG.md"),

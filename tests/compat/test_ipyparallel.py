@@ -1,0 +1,66 @@
+"""``import ipyparallel`` is answered by enginery, in a program that has compat/src on its path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments):
+    paths = os.pathsep.join([str(ROOT / "compat" / "src"), str(ROOT / "src")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_names_and_modules_are_those_of_enginery():
+    done = run(
+        "-c",
+        """
+import ipyparallel as ipp, enginery, sys
+assert "zmq" not in sys.modules and "IPython" not in sys.modules
+assert all(getattr(ipp, name) is getattr(enginery, name) for name in enginery.__all__)
+from ipyparallel.error import *
+assert CompositeError is enginery.CompositeError
+from ipyparallel.client.view import DirectView
+from ipyparallel.cluster.launcher import LocalEngineSetLauncher
+assert ipp.client.asyncresult.AsyncResult is enginery.AsyncResult
+import importlib
+from ipyparallel._table import MODULES
+from ipyparallel._modules import homes_of
+for module, row in MODULES.items():
+    for name in homes_of(row):
+        getattr(importlib.import_module(module), name)
+""",
+    )
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from ipyparallel import serialize_object",
+        "import ipyparallel.serialize.canning",
+        "import ipyparallel; ipyparallel.can",
+        "from ipyparallel.client.asyncresult import AsyncHubResult",
+    ],
+)
+def test_what_is_gone_says_what_replaces_it(statement):
+    done = run("-c", statement)
+    assert "enginery has no ipyparallel." in done.stderr
+
+
+def test_an_unknown_name_is_an_ordinary_error():
+    assert "has no attribute 'nonsense'" in run("-c", "import ipyparallel; ipyparallel.nonsense").stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["cluster", "controller", "engine"])
+def test_programs_run(program):
+    done = run("-m", f"ipyparallel.{program}", "--version")
+    assert not done.returncode, done.stderr
