@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from enginery.controller.departures import PATIENCE
+from enginery.controller.departures import REPORT_PATIENCE
 from enginery.controller.ports import Peer
 from enginery.controller.server import Server
 from enginery.core.invariants import check
@@ -296,8 +296,8 @@ class TestDepartures:
         engine, client = world.engine("e"), world.client()
         world.nanny("e")
         world.server.hung_up(world.engines, engine)
-        assert world.server.next_deadline() <= world.now + PATIENCE
-        world.wait(PATIENCE)
+        assert world.server.next_deadline() <= world.now + REPORT_PATIENCE
+        world.wait(REPORT_PATIENCE)
         assert "connection broke" in world.told(client, m.News)[-1].left[0].reason
 
     def test_without_a_nanny_it_goes_at_once(self, world):

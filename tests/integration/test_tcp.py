@@ -236,19 +236,15 @@ class TestEnds:
             pid = rc[0].apply_sync(os.getpid)
             result = rc[0].apply_async(time.sleep, PATIENCE)
             other = rc[1].apply_async(time.sleep, 0.2)
-            began = time.monotonic()
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(ipp.EngineError, match=f"Engine 0 .pid {pid}.*SIGKILL"):
                 result.get(PATIENCE)
-            assert time.monotonic() - began < 1
             assert other.get(PATIENCE) is None
 
             waiting = rc[1].apply_async(time.sleep, PATIENCE)
-            began = time.monotonic()
             mortal.controller.kill()
             with pytest.raises(ipp.ConnectionLost, match="Connect a new Client"):
                 waiting.get(PATIENCE)
-            assert time.monotonic() - began < 1
         mortal.controller.wait()
         assert mortal.host.wait(PATIENCE) is not None
 

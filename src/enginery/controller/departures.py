@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from enginery.core.scheduler import Scheduler
     from enginery.wire.messages import EngineExited
 
-#: How long the second of the two signs is waited for, in seconds.
+#: How long the end of a connection is waited for once the death was reported, in seconds.
 PATIENCE: Final = 0.25
+#: How long the report is waited for once the connection has ended. It says why, and comes within milliseconds unless the
+#: machine is busy.
+REPORT_PATIENCE: Final = 1.0
 #: Ends of engines remembered, to recognize a hello that comes too late.
 REMEMBERED: Final = 10_000
 
@@ -72,7 +75,7 @@ class Departures:
         if (reported and hung_up) or (hung_up and engine.nanny < 0):
             self._go(number)
         else:
-            self._due.setdefault(number, self._clock() + PATIENCE)
+            self._due.setdefault(number, self._clock() + (PATIENCE if reported else REPORT_PATIENCE))
 
     def _go(self, number: int) -> None:
         self._due.pop(number, None)
