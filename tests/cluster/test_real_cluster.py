@@ -103,8 +103,8 @@ def test_another_process_connects_and_takes_over(cluster, profile):
 
 def test_one_engine_is_signalled(cluster):
     rc = cluster.client
-    result = rc[0].apply_async(time.sleep, PATIENCE)
-    rc[1].apply_sync(int)
+    result = rc[0].execute(f"print('begun'); import time; time.sleep({PATIENCE})")
+    assert wait_until(lambda: "begun" in result.stdout)
     cluster.signal_engine_sync(0, signal.SIGINT)
     with pytest.raises(Exception, match="KeyboardInterrupt"):
         result.get(timeout=PATIENCE)
