@@ -19,6 +19,7 @@ from enginery.controller.ports import Port
 from enginery.controller.server import Server
 from enginery.core.scheduler import Scheduler
 from enginery.net.channel import ChannelClosed
+from enginery.net.signals import SignalWatch
 from enginery.net.sockets import listen_on_path
 from enginery.net.stream import Stream
 from enginery.wire import messages as m
@@ -41,7 +42,8 @@ class House:
             welcome=m.Welcome(-1, "", 1, 3.0, 1 << 20),
             silence=30.0,
         )
-        self.loop = Loop(self.server, self.ports, None)
+        self.signals = SignalWatch()
+        self.loop = Loop(self.server, self.ports, None, self.signals)
         self.failures = []
 
     def run(self, work):
@@ -88,13 +90,10 @@ def hear(stream, kind, decode=m.decode_to_client):
 
 @pytest.fixture
 def house():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     with tempfile.TemporaryDirectory(prefix="eng-") as folder:
         house = House(folder)
         yield house
-        signal.set_wakeup_fd(-1)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        house.signals.close()
         for port in house.ports:
             port.close(0.0)
 
@@ -214,17 +213,6 @@ def test_an_owner_that_is_gone_already(house):
     assert "owner" in house.loop.run()
 
 
-def test_what_is_ignored_stays_ignored(tmp_path):
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    others = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with tempfile.TemporaryDirectory(prefix="eng-") as folder:
-            house = House(folder)
-            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            for port in house.ports:
-                port.close(0.0)
-    finally:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGHUP, before)
-        for number, handler in others.items():
-            signal.signal(number, handler)
+def test_a_signal_from_before_the_loop_ends_it(house):
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert house.loop.run() == "signal SIGTERM"

@@ -6,10 +6,8 @@ turn whether more waits.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import signal
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -18,11 +16,11 @@ from enginery.net.channel import ChannelClosed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
     from enginery.controller.ports import Peer, Port
     from enginery.controller.server import Server
     from enginery.net.curve import Doorkeeper
+    from enginery.net.signals import SignalWatch
 
 log = logging.getLogger("enginery.controller")
 
@@ -31,13 +29,14 @@ MOST_HEARD: Final = 32
 
 
 class Loop:
-    """Feeds a server from its ports until it is to stop. Runs in the main thread, whose signals it takes."""
+    """Feeds a server from its ports until it is to stop, or a signal asks for it."""
 
-    def __init__(self, server: Server, ports: list[Port], doorkeeper: Doorkeeper | None) -> None:
+    def __init__(self, server: Server, ports: list[Port], doorkeeper: Doorkeeper | None, signals: SignalWatch) -> None:
         self.wanted_end = ""
         self._server = server
         self._ports = ports
         self._doorkeeper = doorkeeper
+        self._signals = signals
         self._readiness = Readiness()
         self._watch = self._readiness.watch
         self._routers = [port for port in ports if port.router is not None]
@@ -52,7 +51,7 @@ class Loop:
         if doorkeeper is not None:
             self._watch(doorkeeper.socket.FD, self._look_routed)
         server.on_forget = self._forget
-        self._watch_signals()
+        self._watch(signals.fileno(), self._signalled)
 
     def watch_owner(self, pid: int) -> None:
         """End when that process has gone."""
@@ -182,24 +181,9 @@ class Loop:
         if peer.stream is not None:
             peer.stream.close(0.0)
 
-    def _watch_signals(self) -> None:
-        self._wakeup, writer = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._watch(self._wakeup, self._drop_wakeup)
-        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-            number = getattr(signal, name, None)
-            # What is ignored stays ignored: nohup, and jobs that a shell put into the background.
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._on_signal)
-
-    def _drop_wakeup(self, _events: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wakeup, 64)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.wanted_end = f"signal {signal.Signals(number).name}"
+    def _signalled(self, _events: int) -> None:
+        for number in self._signals.take():
+            self.wanted_end = f"signal {number.name}"
 
     def _owner_gone(self, pid: int) -> None:
         self.wanted_end = f"its owner (pid {pid}) is gone"

@@ -22,6 +22,7 @@ from enginery.net import addresses
 from enginery.net.connection_file import ConnectionInfo, load
 from enginery.net.publish import publish
 from enginery.net.segment_folder import SegmentFolder, make_segment_folder, sweep_segment_folders
+from enginery.net.signals import SignalWatch
 from enginery.net.sockets import listen_on_path
 from enginery.wire.messages import Welcome
 
@@ -123,7 +124,7 @@ class Controller:
 
     # --- serve --------------------------------------------------------------------------------------------------
 
-    def serve(self) -> None:
+    def serve(self, signals: SignalWatch) -> None:
         """Serve until told to stop, by a client, a signal, or the end of the owner."""
         options = self._options
         scheduler = Scheduler(random=random.Random(), scheme=options.scheme, hwm=options.hwm)  # noqa: S311 - placement
@@ -132,7 +133,8 @@ class Controller:
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
         server = Server(scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence)
-        loop = Loop(server, [clients, engines], self._remote.doorkeeper if self._remote is not None else None)
+        doorkeeper = self._remote.doorkeeper if self._remote is not None else None
+        loop = Loop(server, [clients, engines], doorkeeper, signals)
         if options.owner_pid is not None:
             loop.watch_owner(options.owner_pid)
         _tune_collector()
@@ -190,17 +192,20 @@ def run(options: ControllerOptions) -> int:
     log.setLevel(options.log_level)
     publisher = publish(log, options.log_url, "controller")
     _raise_descriptor_limit()
+    # From before anybody can know of this controller: whoever does may ask it to leave.
+    signals = SignalWatch()
     controller: Controller | None = None
     try:
         controller = Controller(options)
         controller.start()
-        controller.serve()
+        controller.serve(signals)
     except (OSError, ConnectionFileError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message says all; a traceback would hide it
         return 1
     finally:
         if controller is not None:
             controller.close()
+        signals.close()
         for each in (handler, publisher):
             if each is not None:
                 log.removeHandler(each)

@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from enginery.engine.begun import file_cell
 from enginery.engine.channel import LENGTH
-from enginery.engine.signals import LEAVING
 from enginery.engine.watch import LIFELINE, Death, ThreadWatch, has_pidfd, tie_to_parent, watch_child
+from enginery.net.signals import LEAVING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,10 +38,10 @@ from enginery.engine.deaths import OVERDUE, MemoryWitness, describe
 from enginery.engine.keepers import ParentKeeper
 from enginery.engine.nannies import Nannies
 from enginery.engine.program import run_engine
-from enginery.engine.signals import KILL, SignalWatch, to_signal
 from enginery.engine.spill import Spill
 from enginery.engine.watch import has_ended, take_death, watch_child, watch_process
 from enginery.net.publish import publish
+from enginery.net.signals import KILL, SignalWatch, to_signal
 from enginery.wire.messages import Deliver, EngineExited, Restart
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from enginery.engine.begun import UNSAID
 from enginery.engine.channel import Leave, RestartAll, Started, Stop
 from enginery.engine.deaths import OVERDUE, describe
-from enginery.engine.signals import KILL, to_signal
 from enginery.engine.watch import has_ended, watch_process
+from enginery.net.signals import KILL, to_signal
 from enginery.wire.messages import Deliver, EngineExited, Restart
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from enginery.engine import children, nanny
 from enginery.engine.channel import Leave, Started, channel_pair
 from enginery.engine.keepers import HostKeeper
-from enginery.engine.signals import KILL
 from enginery.engine.watch import reap
+from enginery.net.signals import KILL
 from enginery.wire.messages import EngineExited
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from enginery.engine.signals import SignalWatch, to_signal
+from enginery.net.signals import SignalWatch, to_signal
 
 
 def test_signals_go_by_name_and_number():
