@@ -14,6 +14,8 @@ import hypothesis
 import psutil
 import pytest
 
+from seeds.rows import summary
+
 #: In the environment of every process a test starts, so that an orphan can be told from a stranger.
 RUN_MARK = "ENGINERY_TEST_RUN"
 #: How long a process may take to end after the test that started it, in seconds.
@@ -43,6 +45,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"random seed: {config.getoption('seed')} (repeat with --seed or ENGINERY_SEED)"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave tests against real services to `make services`, which installs these first and names the folder."""
+    is_services = collection_path == Path(__file__).parent / "services"
+    return True if is_services and not any("services" in argument for argument in config.args) else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much of the interface's list is covered."""
+    terminalreporter.write_line(summary())
 
 
 @pytest.fixture
