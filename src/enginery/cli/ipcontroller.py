@@ -14,9 +14,11 @@ from enginery.cli.owner import clean_up_after_owner
 from enginery.config.application import BASE_ALIASES, BASE_FLAGS, USAGE, BaseParallelApplication, ProfileDir
 from enginery.config.controller import HIGHEST_PORT, HeartMonitor, Session, TaskScheduler, parse_ports
 from enginery.config.fields import build
+from enginery.config.stores import STORES, store_settings
 from enginery.controller.options import ControllerOptions
 from enginery.net import profile_paths
 from enginery.net.addresses import default_location, is_loopback
+from enginery.store.choice import DEFAULT, canonical
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -28,6 +30,14 @@ FLAGS: Final[dict[Any, Any]] = {
     "no-secure": ({"IPController": {"secure": False}}, "Let anybody connect who can reach the ports."),
     "enable-curve": ({"IPController": {"enable_curve": True}}, "Encrypt tcp connections (the default)."),
     "disable-curve": ({"IPController": {"enable_curve": False}}, "Sign tcp connections, but do not encrypt them."),
+    "nodb": ({"IPController": {"db_class": "NoDB"}}, "Keep no records of tasks."),
+    "dictdb": ({"IPController": {"db_class": "DictDB"}}, "Keep the newest records in memory (the default)."),
+    "sqlitedb": ({"IPController": {"db_class": "SQLiteDB"}}, "Keep records in an SQLite database, which lasts."),
+    "mongodb": ({"IPController": {"db_class": "MongoDB"}}, "Keep records in a MongoDB database, which lasts."),
+    "usethreads": (
+        {"IPController": {"use_threads": True}},
+        "Without effect: the controller is one process anyway. Kept for scripts that pass it.",
+    ),
 }
 ALIASES: Final[dict[Any, Any]] = {
     **BASE_ALIASES,
@@ -47,7 +57,7 @@ ALIASES: Final[dict[Any, Any]] = {
     "owner-pid": "IPController.owner_pid",
     "owner-file": "IPController.owner_files",
 }
-CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session]
+CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session, *STORES.values()]
 
 
 class IPController(BaseParallelApplication):
@@ -82,6 +92,11 @@ class IPController(BaseParallelApplication):
     engine_json_file = Unicode(help="Name of the connection file for engines.").tag(config=True)
     secure = Bool(True, help="Authenticate peers.").tag(config=True)
     enable_curve = Bool(True, help="Encrypt tcp connections.").tag(config=True)
+    db_class = Unicode(
+        DEFAULT,
+        help="Where records of tasks are kept: NoDB, DictDB, SQLiteDB, MongoDB, or the dotted name of a class of your own.",
+    ).tag(config=True)
+    use_threads = Bool(False, help="Without effect: the controller is one process anyway.").tag(config=True)
     ready_fd = Integer(-1, help="File descriptor to report both connection infos on; used by launchers.").tag(
         config=True
     )
@@ -136,8 +151,16 @@ class IPController(BaseParallelApplication):
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
             "log_url": self.log_url,
+            "store": self._store(),
+            "store_settings": store_settings(self._store(), self),
         }
         return build(ControllerOptions, settings, optional=frozenset({"log_level"}))
+
+    def _store(self) -> str:
+        try:
+            return canonical(self.db_class)
+        except ValueError as error:
+            self.fail(f"{error} (IPController.db_class).", USAGE)
 
     def _ports(self) -> tuple[int, int]:
         """Ports for clients and engines, 0 where any will do."""
