@@ -51,7 +51,14 @@ class Described(Receiver):
     @property
     def msg_ids(self) -> list[str]:
         """The message ids of its requests."""
-        return [message_id(self.client.session, each) for each in self._all_ids()]
+        return [self._message_id_at(index) for index in range(self._size())]
+
+    def _message_id_at(self, index: int) -> str:
+        """The message id of request ``index``."""
+        if isinstance(self._many, Joined):
+            part, inner = self._many.source(index)
+            return cast("Described", part)._message_id_at(inner)
+        return message_id(self.client.session, self._id_at(index))
 
     @property
     def metadata(self) -> Any:
@@ -71,7 +78,7 @@ class Described(Receiver):
         engine = self.reply_engine(index)
         info = self.client.engine_info(engine, self._method)
         found = Metadata(
-            msg_id=message_id(self.client.session, self._id_at(index)),
+            msg_id=self._message_id_at(index),
             submitted=moment(self._submitted),
             started=moment(started),
             completed=moment(finished),

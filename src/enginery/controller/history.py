@@ -169,7 +169,8 @@ class History:
     def _follow(self, client: int, number: int, arguments: Mapping[str, Any], _now: float) -> None:
         aliases = self._aliases(arguments)
         pending, rest = self._split(aliases)
-        facts = {entry.msg_id: _facts(record_of(entry)) for entry in self._recorder.unfinished(list(pending.values()))}
+        entries = self._recorder.unfinished(list(pending.values()))
+        facts = {entry.msg_id: {**_facts(record_of(entry)), "task": entry.task.id} for entry in entries}
         for msg_id, task in pending.items():
             self._recorder.followed.setdefault(task, []).append((client, aliases[msg_id]))
 
@@ -235,7 +236,7 @@ class History:
             bodies = {digest: store.get_function(digest) for digest in digests}
             return found, {digest: body for digest, body in bodies.items() if body is not None}
 
-        def then(answer: tuple[list[Record], dict[bytes, bytes]]) -> None:
+        def then(answer: tuple[list[Record], dict[bytes, bytes]]) -> dict[str, Any]:
             records = {record["msg_id"]: record for record in [*live, *answer[0]]}
             self._check_there(aliases, records)
             for record in records.values():
@@ -248,12 +249,15 @@ class History:
             self._scheduler.functions_arrived(
                 self._scheduler.clients[client], {key: body for key, body in answer[1].items() if key not in bodies}
             )
-            for msg_id, alias in aliases.items():
-                self._submit_again(client, alias, records[msg_id], now)
+            names = {
+                msg_id: self._submit_again(client, alias, records[msg_id], now) for msg_id, alias in aliases.items()
+            }
+            return {name: {"content": records[msg_id]["content"]} for msg_id, name in names.items()}
 
         self._ask_store(client, number, "resubmit", question, then)
 
-    def _submit_again(self, client: int, number: int, record: Record, now: float) -> None:
+    def _submit_again(self, client: int, number: int, record: Record, now: float) -> str:
+        """Submit a recorded task under a new id; returns its message id."""
         scheduler, recorder = self._scheduler, self._recorder
         buffers = list(record["buffers"])
         task = m.Task(
@@ -268,9 +272,10 @@ class History:
         else:
             scheduler.tasks_submitted(mine, [task], frames, now)
             recorder.submitted(client, [task], frames, now)
-        origin = f"{mine.session}_{number & ((1 << CLIENT_SHIFT) - 1)}"
+        name = f"{mine.session}_{number & ((1 << CLIENT_SHIFT) - 1)}"
         if not recorder.keeper.only_ended or recorder.task_id(record["msg_id"]) not in scheduler.book.tasks:
-            recorder.change({record["msg_id"]: {"resubmitted": origin}})
+            recorder.change({record["msg_id"]: {"resubmitted": name}})
+        return name
 
     def _engine_for(self, record: Record) -> int:
         """The same engine; or, where it is gone, the one that has its number now."""

@@ -45,7 +45,7 @@ ORIGINS: Final = 10_000
 #: Seconds between two moments that are told apart when tasks are submitted.
 RESOLUTION: Final = 0.001
 #: Moments remembered for each client; past that, the older half is thinned out.
-MOMENTS: Final = 1 << 16
+MOMENTS: Final = 1 << 14
 
 _payload = attrgetter("payload")
 
@@ -64,10 +64,15 @@ class Moments:
     def note(self, first: int, when: float) -> None:
         """Tasks from ``first`` on came now."""
         ids, times = self._points
-        if ids and (first < ids[-1] or when - times[-1] < RESOLUTION):
-            return
-        times.append(when)
-        ids.append(first)
+        if not ids or first > ids[-1]:
+            if not ids or when - times[-1] >= RESOLUTION:
+                times.append(when)
+                ids.append(first)
+        else:  # clients take ids for single tasks ahead, so what comes later may have lower ones
+            at = bisect_right(ids, first)
+            if not at or when - times[at - 1] >= RESOLUTION:
+                times.insert(at, when)
+                ids.insert(at, first)
         if len(ids) > MOMENTS:
             half = len(ids) // 2
             self._points = (ids[:half:2] + ids[half:], times[:half:2] + times[half:])
@@ -122,9 +127,9 @@ class Recorder:
             else:
                 del self.followed[task]
 
-    def sessions(self) -> dict[int, str]:
+    def sessions(self) -> dict[str, str]:
         """The sessions of clients by their numbers."""
-        return {number: origin.session for number, origin in self._origins.items()}
+        return {str(number): origin.session for number, origin in self._origins.items()}
 
     def task_id(self, msg_id: str) -> int | None:
         """The id of the task with this message id; None if its client is not known. Linear in the clients."""

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from enginery.wire.messages import EngineInfo, Fault, Options, Output, Result, Task
 
-    Record = dict[str, Any]
+#: A record: its keys are ``KEYS``, and those of a part of a record some of them.
+Record = dict[str, Any]
 
 #: Keys whose values are datetimes.
 TIMES: Final = ("submitted", "started", "completed", "received")
