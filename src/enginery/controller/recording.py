@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     #: Segments of tasks, and of their results, by task.
     Held = tuple[dict[int, Views], dict[int, Views]]
 
+#: Ended tasks that may wait to be handed over while nobody asks for them.
+WAITING: Final = 1024
+#: Bytes of a message, and in the mean of each task in it, from which on payloads are weighed.
+LARGE: Final = 16 << 10
+HEAVY: Final = 512
 #: Clients that left and are remembered by name.
 ORIGINS: Final = 10_000
 #: Seconds between two moments that are told apart when tasks are submitted.
@@ -95,6 +100,8 @@ class Recorder:
         self._folder = folder
         self._read = partial(read_segment, folder)
         self._only_ended = keeper.only_ended
+        self._offset = time.time() - time.monotonic()  #: what makes the time of day out of the loop's time
+        self._heavy = False  #: there were large payloads, so all have to be weighed
         self._origins: OrderedDict[int, Origin] = OrderedDict()
         self._moments: dict[int, Moments] = {}
         self._held: dict[int, Views] = {}  #: segments of tasks, by task
@@ -142,12 +149,23 @@ class Recorder:
 
     # --- what comes -----------------------------------------------------------------------------------------------
 
+    def large_message_came(self, message: object, size: int) -> None:
+        """A message of more than ``LARGE`` bytes has come.
+
+        If its tasks or results are large in the mean, payloads are weighed from now on. Most clusters never see one.
+        """
+        items = (
+            getattr(message, "tasks", None) or getattr(message, "requests", None) or getattr(message, "results", None)
+        )
+        if size > HEAVY * len(items or ()):
+            self._heavy = True
+
     def submitted(self, client: int, tasks: Sequence[Task], frames: Sequence[object], now: float) -> None:
         """The scheduler has taken in balanced tasks."""
         # Hot: once per message, and one look at each task. Bench: no-op tasks.
         if not tasks:
             return
-        when = now + self._offset()
+        when = now + self._offset
         self._moments[client].note(tasks[0].id, when)
         if self._folder:
             for task in [task for task in tasks if task.shared is not None]:
@@ -167,7 +185,7 @@ class Recorder:
         """The scheduler has taken in tasks addressed to engines."""
         if not requests:
             return
-        when, at = now + self._offset(), 0
+        when, at = now + self._offset, 0
         self._moments[client].note(requests[0].task.id, when)
         entries: list[Entry] = []
         for request in requests:
@@ -210,34 +228,42 @@ class Recorder:
 
         self.keeper.ask(keep, _ignore)
 
-    def collect(self, now: float) -> None:
-        """Take what has ended since the last call."""
-        if not self._journal.ended:
+    def collect(self, *, now_or_never: bool = False) -> None:
+        """Hand over what has ended since the last call; what is light may wait until there is more of it."""
+        # Hot: once per turn. Bench: round trip.
+        journal = self._journal
+        if not journal.ended:
             return
-        when = now + self._offset()
-        for ended in self._journal.take():
-            if self.followed:
-                self._tell_followers(ended, when)
-            self.keeper.write(_EndedBatch(self, ended, when))
+        if self._only_ended and not now_or_never and journal.count < WAITING and not self._is_urgent():
+            return
+        self._offset = time.time() - time.monotonic()
+        ended = journal.take()
+        if self.followed:
+            for each in ended:
+                self._tell_followers(each)
+        self.keeper.write(_EndedBatch(self, ended, weigh=self._heavy))
 
-    def _tell_followers(self, ended: Ended, when: float) -> None:
+    def _is_urgent(self) -> bool:
+        return bool(self._heavy or self.followed or self._held or self._held_results)
+
+    def _tell_followers(self, ended: Ended) -> None:
         for at, task in enumerate(ended.tasks):
             waiting = self.followed.pop(task.id, None)
             if waiting is not None:
-                entry = self.entry_of(ended, at, when, (self._held, self._held_results), most=float("inf"))
+                entry = self.entry_of(ended, at, (self._held, self._held_results), most=float("inf"))
                 record = record_of(entry)
                 for client, alias in waiting:
                     self.on_ended(client, alias, record)
 
     # --- records --------------------------------------------------------------------------------------------------
 
-    def entry_of(self, ended: Ended, at: int, when: float, held: Held, most: float) -> Entry:
+    def entry_of(self, ended: Ended, at: int, held: Held, most: float) -> Entry:
         """What is known of one of the tasks that ended. May be called by the store's thread."""
         task, result = ended.tasks[at], ended.results[at]
         client = task.id >> CLIENT_SHIFT
         origin = self._origins.get(client) or Origin(client, f"client{client}", "")
         moments = self._moments.get(client)
-        entry = Entry(origin, task, engine=ended.engine, result=result, received=when)
+        entry = Entry(origin, task, engine=ended.engine, result=result, received=ended.when + self._offset)
         entry.submitted = moments.of(task.id) if moments is not None else 0.0
         aside: Aside | None = ended.asides.get(task.id)
         frames: Sequence[object] = ()
@@ -269,11 +295,11 @@ class Recorder:
             entries.append(entry)
         return entries
 
-    def let_go(self, tasks: Sequence[Task]) -> Held:
+    def let_go(self, ended: Sequence[Ended]) -> Held:
         """The segments held of tasks that ended and of their results; whoever takes them holds them."""
         if not self._held and not self._held_results:
             return NOTHING
-        ids = [task.id for task in tasks]
+        ids = [task.id for each in ended for task in each.tasks]
         first = {number: self._held.pop(number) for number in ids if number in self._held}
         second = {number: self._held_results.pop(number) for number in ids if number in self._held_results}
         return first, second
@@ -305,11 +331,6 @@ class Recorder:
             return  # its owner has it back already
         held.update(dict.fromkeys(tasks, views))
 
-    @staticmethod
-    def _offset() -> float:
-        """What makes the time of day out of the loop's time."""
-        return time.time() - time.monotonic()
-
 
 #: No segments.
 NOTHING: Final[tuple[dict[int, Any], dict[int, Any]]] = ({}, {})
@@ -318,32 +339,34 @@ NOTHING: Final[tuple[dict[int, Any], dict[int, Any]]] = ({}, {})
 class _EndedBatch:
     """Tasks that ended, as the scheduler handed them over."""
 
-    __slots__ = ("_ended", "_held", "_recorder", "_when", "count", "size")
+    __slots__ = ("_ended", "_held", "_recorder", "count", "size")
 
-    def __init__(self, recorder: Recorder, ended: Ended, when: float) -> None:
-        # Hot: once per batch, and one look at each payload. Bench: no-op tasks.
+    def __init__(self, recorder: Recorder, ended: Sequence[Ended], *, weigh: bool) -> None:
+        """Without ``weigh`` payloads are small, and what else there is decides."""
         self._recorder = recorder
         self._ended = ended
-        self._when = when
-        tasks, results = ended.tasks, ended.results
-        self._held = recorder.let_go(tasks)
-        self.count = len(tasks)
-        self.size = OVERHEAD * self.count + sum(map(len, map(_payload, tasks))) + sum(map(len, map(_payload, results)))
-        if ended.asides or self._held is not NOTHING:
-            self.size += self._size_of_rest()
-
-    def _size_of_rest(self) -> int:
-        size = sum(view.nbytes for held in self._held for views in held.values() for view in views.values())
-        for aside in self._ended.asides.values():
-            size += sum(len(output.text) + len(output.data) for output in aside.said)
-            size += _length(aside.frames) + _length(aside.result_frames)
-        return size
+        self._held = recorder.let_go(ended)
+        self.count = sum([len(each.results) for each in ended])
+        self.size = OVERHEAD * self.count
+        self.size += sum(view.nbytes for held in self._held for views in held.values() for view in views.values())
+        for each in ended:
+            if weigh:
+                self.size += sum(map(len, map(_payload, each.tasks))) + sum(map(len, map(_payload, each.results)))
+            if each.asides:
+                self.size += sum(map(_weight, each.asides.values()))
 
     def records(self) -> dict[str, Record]:
         """See ``Batch``."""
-        recorder, ended, most = self._recorder, self._ended, self._recorder.keeper.largest
-        entries = [recorder.entry_of(ended, at, self._when, self._held, most) for at in range(self.count)]
+        recorder, most = self._recorder, self._recorder.keeper.largest
+        entries = [
+            recorder.entry_of(each, at, self._held, most) for each in self._ended for at in range(len(each.results))
+        ]
         return Entries(entries).records()
+
+
+def _weight(aside: Aside) -> int:
+    said = sum(len(output.text) + len(output.data) for output in aside.said)
+    return said + _length(aside.frames) + _length(aside.result_frames)
 
 
 def buffers_of(item: Task | Result, frames: Sequence[object], views: Views | None, most: float) -> list[object]:

@@ -19,6 +19,7 @@ import msgspec
 from enginery.controller.departures import Departures
 from enginery.controller.history import NO_STORE, QUESTIONS, History
 from enginery.controller.queries import answer
+from enginery.controller.recording import LARGE
 from enginery.controller.sharing import Sharing
 from enginery.core.actions import To
 from enginery.wire import messages as m
@@ -115,6 +116,8 @@ class Server:
         except m.UNDECODABLE as error:
             self._reject(port, peer, str(error))
             return
+        if self.recorder is not None and len(header) > LARGE:  # type: ignore[arg-type]  # a buffer
+            self.recorder.large_message_came(message, len(header))  # type: ignore[arg-type]  # likewise
         handle = peer.handlers.get(type(message))
         if handle is not None:
             peer.heard = now
@@ -176,7 +179,7 @@ class Server:
             if not scheduler.has_actions():
                 break
         if self.recorder is not None:
-            self.recorder.collect(now)
+            self.recorder.collect()
 
     # --- peers come and go --------------------------------------------------------------------------------------
 
@@ -315,7 +318,7 @@ class Server:
     def _done(self, peer: Peer, done: m.Done, frames: list[object], now: float) -> None:
         if frames and not self._frames_fit(peer, sum(result.frames for result in done.results), frames):
             return
-        if self.recorder is not None:
+        if self.recorder is not None and self._sharing.folder:
             self.recorder.results_come(done.results)
         self.scheduler.results_arrived(self.scheduler.engines[peer.number], done.results, frames, now)
 

@@ -465,6 +465,8 @@ class Scheduler:
 
     def take_actions(self, now: float) -> list[Action]:
         """Deal what can be dealt, and hand over everything to be performed."""
+        if self.journal is not None:
+            self.journal.now = now
         if self.dealer.has_work():
             self.settle()
             self.dealer.deal(now, self.outbox)
