@@ -1,0 +1,199 @@
+"""Memory and SQLite: what is written is found again, and every query gives the same answer as a naive reference."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enginery.store.memory import DictDB
+from enginery.store.queries import Query, in_order
+from enginery.store.records import KEYS
+from enginery.store.sqlite import SQLiteDB
+
+from .conftest import START, make_record
+
+STORES = {
+    "memory": lambda: DictDB(record_limit=0, size_limit=0),
+    "sqlite": lambda: SQLiteDB(":memory:"),
+}
+ALL = tuple(KEYS)
+
+
+@pytest.fixture(params=STORES)
+def store(request):
+    store = STORES[request.param]()
+    yield store
+    store.close()
+
+
+def find(store, query, keys=ALL):
+    return in_order(store.find_records(Query(query), keys))
+
+
+def test_a_record_comes_back_as_it_was(store):
+    first = make_record(1, label="größer", metadata={"targets": [1, 2], "timeout": 1.5, "after": ["a_1"]})
+    second = make_record(2, submitted=None, started=None, completed=None, result_buffers=None, outputs=[])
+    store.update_records({each["msg_id"]: each for each in (first, second)})
+    assert find(store, {}) == [second, first]
+    assert find(store, {"label": "größer"}, ("msg_id", "buffers")) == [
+        {"msg_id": "session_1", "buffers": [b"arguments", b"more"]}
+    ]
+
+
+def test_views_of_buffers_are_taken_as_bytes(store):
+    store.update_records({"x": make_record(1, msg_id="x", buffers=[b"head", memoryview(b"body")])})
+    assert [bytes(each) for each in find(store, {})[0]["buffers"]] == [b"head", b"body"]
+
+
+def test_changes_leave_the_rest_alone(store):
+    store.update_records({"session_1": make_record(1, completed=None, status=None)})
+    store.update_records({"session_1": {"status": "ok", "completed": START}, "new_1": {"label": "later"}})
+    found = {each["msg_id"]: each for each in find(store, {})}
+    assert found["session_1"] == make_record(1, completed=START)
+    assert found["new_1"] == {**dict.fromkeys(KEYS), "msg_id": "new_1", "label": "later"}
+
+
+def test_records_are_dropped_by_query(store):
+    store.update_records({f"session_{number}": make_record(number, engine_id=number % 2) for number in range(6)})
+    assert store.drop_records(Query({"engine_id": 1})) == 3
+    assert [each["msg_id"] for each in find(store, {})] == ["session_0", "session_2", "session_4"]
+    assert store.drop_records(Query({"msg_id": {"$in": ["session_0", "nobody_1"]}})) == 1
+    assert store.drop_records(Query({})) == 2
+    assert find(store, {}) == []
+
+
+def test_thousands_of_ids_are_one_question(store):
+    store.update_records({f"session_{number}": make_record(number) for number in range(2000)})
+    wanted = [f"session_{number}" for number in range(0, 4000, 2)]
+    assert len(find(store, {"msg_id": {"$in": wanted}}, ("msg_id",))) == 1000
+
+
+# --- the same meaning everywhere -----------------------------------------------------------------------------------
+
+texts = st.sampled_from(["", "a", "ab", "b", "B", "sim-1", "sim-2", "größer", "a\0b", "'; drop", "%_"])
+optional_texts = st.none() | texts
+times = st.none() | st.integers(0, 10).map(lambda n: START + timedelta(seconds=n, microseconds=n * 1001))
+records = st.lists(
+    st.fixed_dictionaries(
+        {
+            "label": optional_texts,
+            "status": st.sampled_from(["ok", "error", None]),
+            "submitted": times,
+            "completed": times,
+            "engine_id": st.none() | st.integers(0, 5),
+            "engine_uuid": optional_texts,
+            "metadata": st.none()
+            | st.fixed_dictionaries(
+                {"retries": st.integers(0, 3) | st.floats(0, 3)},
+                optional={"targets": st.lists(st.integers(0, 3), max_size=3), "timeout": st.none() | st.booleans()},
+            ),
+        }
+    ),
+    max_size=12,
+)
+values = optional_texts | times | st.integers(0, 5) | st.floats(0, 5) | st.booleans() | st.lists(st.integers(0, 3))
+orderly = texts | times.filter(lambda time: time is not None) | st.integers(0, 5) | st.floats(0, 5)
+choices = st.lists(optional_texts | times | st.integers(0, 5) | st.booleans(), max_size=4)
+operators = st.one_of(
+    values,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(("$eq", "$ne"), values),
+            **dict.fromkeys(("$lt", "$lte", "$le", "$gt", "$gte", "$ge"), orderly),
+            **dict.fromkeys(("$in", "$nin", "$all"), choices),
+            "$exists": st.booleans(),
+            "$mod": st.tuples(st.integers(1, 4), st.integers(0, 3)),
+            "$glob": st.sampled_from(["*", "a*", "sim-?", "[ab]*", "größ*"]),
+        },
+    ),
+)
+queries = st.dictionaries(
+    st.sampled_from(
+        ["msg_id", "label", "status", "submitted", "completed", "engine_id", "engine_uuid", "metadata.retries",
+         "metadata.targets", "metadata.timeout", "metadata"]
+    ),
+    operators,
+    max_size=3,
+)  # fmt: skip
+
+
+def reference(record, key, operator, wanted):
+    """One condition, spelt out as the documentation has it. Shares nothing with the stores."""
+    found = record
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+
+    def kind(value):
+        return {bool: "truth", int: "number", float: "number"}.get(type(value), type(value).__name__)
+
+    def same(one, other):
+        if isinstance(one, list) and isinstance(other, list):
+            return one == other
+        return kind(one) == kind(other) and one == other
+
+    ordered = kind(found) == kind(wanted) and found is not None
+    if operator in {"$eq", "$ne"}:
+        return same(found, wanted) is (operator == "$eq")
+    if operator in {"$in", "$nin"}:
+        return any(same(found, each) for each in wanted) is (operator == "$in")
+    if operator == "$all":
+        items = found if isinstance(found, list) else [found]
+        return bool(wanted) and all(any(same(item, each) for item in items) for each in wanted)
+    if operator == "$exists":
+        return (found is not None) is wanted
+    if operator == "$mod":
+        return kind(found) == "number" and found % wanted[0] == wanted[1] % wanted[0]
+    if operator == "$glob":
+        import fnmatch
+
+        return isinstance(found, str) and fnmatch.fnmatchcase(found, wanted)
+    return ordered and {
+        "$lt": lambda: found < wanted,
+        "$lte": lambda: found <= wanted,
+        "$le": lambda: found <= wanted,
+        "$gt": lambda: found > wanted,
+        "$gte": lambda: found >= wanted,
+        "$ge": lambda: found >= wanted,
+    }[operator]()
+
+
+def expected(documents, query):
+    def holds(record, key, condition):
+        if not isinstance(condition, dict) or not any(name.startswith("$") for name in condition):
+            condition = {"$eq": condition}
+        return all(reference(record, key, name, wanted) for name, wanted in condition.items())
+
+    return {
+        record["msg_id"]
+        for record in documents
+        if all(holds(record, key, condition) for key, condition in query.items())
+    }
+
+
+def test_the_reference_is_no_copy(record):
+    """That it tells right from wrong, on one example."""
+    documents = [record(1, label="a"), record(2, label=None)]
+    assert expected(documents, {"label": {"$ne": "a"}}) == {"session_2"}
+
+
+@given(given_records=records, query=queries)
+def test_every_store_gives_the_same_answer(given_records, query):
+    documents = [make_record(number, **fields) for number, fields in enumerate(given_records)]
+    wanted = expected(documents, query)
+    for name, make in STORES.items():
+        store = make()
+        try:
+            store.update_records({each["msg_id"]: each for each in documents})
+            found = store.find_records(Query(query), ALL)
+            assert {each["msg_id"] for each in found} == wanted, name
+            assert len(found) == len(wanted), name
+            by_id = {each["msg_id"]: each for each in documents}
+            assert all(each == by_id[each["msg_id"]] for each in found), name
+            assert store.drop_records(Query(query)) == len(wanted), name
+            assert len(store.find_records(Query({}), ("msg_id",))) == len(documents) - len(wanted), name
+        finally:
+            store.close()
