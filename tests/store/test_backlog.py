@@ -5,8 +5,7 @@ from __future__ import annotations
 from enginery.store.backlog import Backlog
 from enginery.store.memory import DictDB
 from enginery.store.queries import Query
-
-from .conftest import make_record
+from store.records_of_tests import make_record
 
 
 class Noted:

@@ -6,8 +6,7 @@ from datetime import timedelta
 
 from enginery.store.memory import DictDB
 from enginery.store.queries import Query
-
-from .conftest import START, make_record
+from store.records_of_tests import START, make_record
 
 
 def fill(store, numbers, **given):

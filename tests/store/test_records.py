@@ -72,7 +72,9 @@ def test_times_that_no_calendar_has():
 
 
 def test_output_that_is_no_message():
-    entry = Entry(ORIGIN, Task(ID, 0, b"", b""), result=Result(ID, 0, b""), said=[Output(ID, "result", "", b"\xff\xc1")])
+    entry = Entry(
+        ORIGIN, Task(ID, 0, b"", b""), result=Result(ID, 0, b""), said=[Output(ID, "result", "", b"\xff\xc1")]
+    )
     assert record_of(entry)["execute_result"] in {None, -1}
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from enginery.store.queries import Query
 from enginery.store.sqlite import SQLiteDB
-
-from .conftest import make_record
+from store.records_of_tests import make_record
 
 
 def ids(store):

@@ -62,6 +62,7 @@ class MongoDB:
             raise OSError(msg) from error
         settings = {"serverSelectionTimeoutMS": PATIENCE, **(connection_kwargs or {})}
         self._update = pymongo.UpdateOne
+        self._client: Any = None
         try:
             self._client = pymongo.MongoClient(*connection_args, **settings)
             self._records = self._client[database or f"tasks-{session}"]["task_records"]
@@ -69,6 +70,8 @@ class MongoDB:
             for key in _INDEXED:
                 self._records.create_index(key)
         except (pymongo.errors.PyMongoError, ValueError, TypeError) as error:
+            if self._client is not None:
+                self._client.close()
             msg = (
                 f"The MongoDB server cannot be used: {error}. MongoDB.connection_args and MongoDB.connection_kwargs are "
                 "what pymongo.MongoClient is called with."

@@ -54,10 +54,13 @@ class SQLiteDB:
         database cannot be opened or is none.
         """
         self.path = filename if filename == ":memory:" else str(Path(location).expanduser() / filename)
+        db = None
         try:
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=PATIENCE / 1000)
+            db = self._db = sqlite3.connect(self.path, isolation_level=None, timeout=PATIENCE / 1000)
             self._prepare(table or f"tasks-{session}")
         except sqlite3.Error as error:
+            if db is not None:
+                db.close()
             msg = (
                 f"The task database {self.path!r} cannot be used: {error}. "
                 "Choose another with --SQLiteDB.location and --SQLiteDB.filename, or --dictdb."
