@@ -289,6 +289,7 @@ _BY_NAME: Final[dict[str, type[IPythonError]]] = {
         Refused,
         VersionMismatch,
         NoEnginesRegistered,
+        NoRecord,
         TaskAborted,
         TaskTimeout,
         TaskRejectError,

@@ -214,10 +214,9 @@ class History:
             result.frames = len(buffers) - 1
         elif result.status == m.Status.OK:
             result.status = m.Status.LOST
-            most = int(self._recorder.keeper.largest) >> 20
             text = (
-                f"The task ended well, but its result was not kept: the buffers of a task may have {most} MiB in the "
-                "record, a quarter of DictDB.size_limit in memory."
+                "The task ended well, but its result was not kept: the buffers of a task may have "
+                f"{self._recorder.keeper.largest:,.0f} bytes in the record (in memory: a quarter of DictDB.size_limit)."
             )
             result.fault = m.Fault("NoRecord", "NoRecord", text)
         return result, buffers[1:]
@@ -242,8 +241,8 @@ class History:
             for record in records.values():
                 if not record["buffers"]:
                     raise Absent(
-                        f"{record['msg_id']} cannot be run again: its arguments were not kept, for they are larger than "
-                        f"{int(self._recorder.keeper.largest) >> 20} MiB, or their memory was used for others meanwhile."
+                        f"{record['msg_id']} cannot be run again: its arguments were not kept, for they have more than "
+                        f"{self._recorder.keeper.largest:,.0f} bytes, or their memory was used for others meanwhile."
                     )
             bodies = self._scheduler.dealer.bodies
             self._scheduler.functions_arrived(
