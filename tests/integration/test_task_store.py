@@ -142,6 +142,19 @@ def test_known_and_unknown_requests_together(rc, other, lv):
     assert other.get_result(-1) is mine
 
 
+def test_later_tasks_may_depend_on_own_requests_found_again(rc, other, lv):
+    asked = lv.apply(say_and_double, 1)
+    asked.get()
+    rc.purge_local_results(asked)
+    found = rc.get_result(asked.msg_ids[0])
+    with lv.temp_flags(after=[found], follow=found):
+        assert lv.apply(say_and_double, 2).get(PATIENCE) == 4
+    theirs = other.get_result(asked.msg_ids[0])
+    view = other.load_balanced_view().with_flags(after=theirs)
+    with pytest.raises(ValueError, match="not a message id of this client"):
+        view.apply(say_and_double, 3)
+
+
 def test_arrays_of_a_client_that_has_gone(cluster, rc, other):
     """Its result lay in shared memory, which engines use again: what was recorded stays what it was."""
     with cluster.connect_client_sync() as passer_by:

@@ -174,3 +174,10 @@ def test_records_are_cut_and_ordered(record):
 def test_records_of_one_moment_are_ordered_by_their_numbers(record):
     same = [record(number, submitted=NOON) for number in (10, 9, 100)]
     assert [each["msg_id"] for each in in_order(same)] == ["session_9", "session_10", "session_100"]
+
+
+def test_parts_of_records_may_be_enough_to_tell():
+    query = Query({"completed": {"$ne": None}, "label": "a"})
+    assert not query.may_match({"completed": None})
+    assert query.may_match({"completed": NOON})
+    assert query.may_match({"status": None})

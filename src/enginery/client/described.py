@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +27,9 @@ class _Entry:
 
 class Described(Receiver):
     """What is known about requests besides their values."""
+
+    #: Message ids of the requests, where they are not this client's own or it has forgotten them; see AsyncHubResult.
+    _texts: Sequence[str] = ()
 
     msg_id = _Entry()
     submitted = _Entry()

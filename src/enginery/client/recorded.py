@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,6 @@ class AsyncHubResult(AsyncResult):
     not ended are waited for: the controller sends what becomes of them.
     """
 
-    #: Message ids of the requests, where they are not this client's own.
-    _texts: Sequence[str] = ()
     #: What the record says of each request, by message id.
     _facts: Mapping[str, dict[str, Any]] = MappingProxyType({})
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from enginery.store.queries import Query, in_order, selected, selection
-from enginery.store.records import KEYS, record_of, size_of
+from enginery.store.records import KEYS, moment, record_of, size_of
 from enginery.wire import messages as m
 from enginery.wire.messages import CLIENT_SHIFT
 
@@ -34,6 +34,8 @@ MOST_RECORDS: Final = 100_000
 MOST_BYTES: Final = 512 << 20
 #: Missing tasks that an error names.
 NAMED: Final = 5
+#: What only tasks that ended have.
+_ONLY_ENDED: Final = dict.fromkeys(("completed", "error", "received", "resubmitted", "started", "status"))
 #: The keys without which a task cannot be told of, or run again.
 _WHOLE: Final = tuple(KEYS)
 _STATUS: Final = {status.name.lower(): status for status in m.Status}
@@ -128,7 +130,8 @@ class History:
 
     def _hub_history(self, client: int, number: int, _arguments: Mapping[str, Any], _now: float) -> None:
         query, keys = Query({}), ("msg_id", "submitted")
-        live = self._unfinished(query, keys)
+        entries = self._recorder.unfinished() if self._recorder.keeper.only_ended else ()
+        live = [{"msg_id": entry.msg_id, "submitted": moment(entry.submitted)} for entry in entries]
         self._ask_store(
             client,
             number,
@@ -139,7 +142,7 @@ class History:
 
     def _unfinished(self, query: Query, keys: Iterable[str]) -> list[Record]:
         """Records of tasks that have not ended, where the store has only those that have."""
-        if not self._recorder.keeper.only_ended:
+        if not self._recorder.keeper.only_ended or not query.may_match(_ONLY_ENDED):
             return []
         wanted = query.conditions.get("msg_id", {})
         named = [wanted["$eq"]] if "$eq" in wanted else wanted.get("$in")

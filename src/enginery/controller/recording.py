@@ -117,8 +117,10 @@ class Recorder:
         """A client has come."""
         self._origins[client.number] = Origin(client.number, client.session, client.name.partition("@")[0])
         self._moments[client.number] = Moments()
-        while len(self._origins) > ORIGINS:
-            number, _ = self._origins.popitem(last=False)
+        connected = self._scheduler.clients
+        while len(self._origins) > ORIGINS + len(connected):
+            number = next(number for number in self._origins if number not in connected)
+            del self._origins[number]
             self._moments.pop(number, None)
 
     def client_left(self, number: int) -> None:

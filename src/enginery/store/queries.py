@@ -53,6 +53,10 @@ class Query:
         """Whether a record meets all conditions."""
         return all(test(_look_up(record, path)) for path, test in self._tests)
 
+    def may_match(self, part: Mapping[str, Any]) -> bool:
+        """Whether a record with these values may match, whatever its other values are."""
+        return all(test(_look_up(part, path)) for path, test in self._tests if path[0] in part)
+
     @property
     def keys(self) -> set[str]:
         """The keys of a record that it looks at."""
