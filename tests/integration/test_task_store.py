@@ -150,8 +150,9 @@ def test_later_tasks_may_depend_on_own_requests_found_again(rc, other, lv):
     with lv.temp_flags(after=[found], follow=found):
         assert lv.apply(say_and_double, 2).get(PATIENCE) == 4
     theirs = other.get_result(asked.msg_ids[0])
-    view = other.load_balanced_view().with_flags(after=theirs)
+    view = other.load_balanced_view()
     with pytest.raises(ValueError, match="not a message id of this client"):
+        view.set_flags(after=theirs)
         view.apply(say_and_double, 3)
 
 
@@ -167,6 +168,26 @@ def test_arrays_of_a_client_that_has_gone(cluster, rc, other):
     assert np.array_equal(found, np.arange(1, 200_001.0))
     again = other.resubmit(asked.msg_ids[0])
     assert np.array_equal(again.get(PATIENCE), np.arange(1, 200_001.0))
+
+
+def test_shared_memory_held_by_records_is_bounded_and_let_go(tmp_path):
+    with cluster_with("--DictDB.size_limit=10000000", folder=tmp_path) as rc:
+        folder = rc.link._requests.welcome.runtime
+
+        def held():
+            with open(f"/proc/{rc.link.info.pid}/maps") as maps:
+                return sum(folder in line for line in maps)
+
+        view = rc.load_balanced_view()
+        for number in range(60):
+            array = np.full(1_000_000, number, "u1")
+            assert np.array_equal(view.apply(ipp.interactive(lambda a: a), array).get(PATIENCE), array)
+        last = rc.db_query({}, ["buffers", "result_buffers"])[-1]
+        assert (len(last["buffers"][1]), len(last["result_buffers"][1])) == (1_000_000, 1_000_000)
+        assert 0 < held() <= 12
+        assert len(os.listdir(folder)) <= 40
+        rc.purge_hub_results("all")
+        assert held() == 0
 
 
 # --- running again -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from enginery.store.queries import Query, in_order
 from enginery.store.records import KEYS
 from enginery.wire.interactive import interactive
 from services.secantus import Secantus
-from store.records_of_tests import expected, make_record, queries, records
+from store.records_of_tests import SAMPLES, all_pairs, expected, make_record, queries, records
 
 ALL = tuple(KEYS)
 
@@ -55,6 +55,16 @@ def test_a_record_comes_back_as_it_was(make_store):
         {"msg_id": "session_2", "status": "ok"}
     ]
     assert store.drop_records(Query({"label": "new"})) == 1
+
+
+@pytest.mark.parametrize("key", SAMPLES)
+def test_every_operator_on_every_pair_of_values(make_store, key):
+    store = make_store("pairs")
+    documents = {f"session_{at}": make_record(at, **{key: value}) for at, value in enumerate(SAMPLES[key])}
+    store.update_records(documents)
+    for query in all_pairs(key):
+        found = {each["msg_id"] for each in store.find_records(Query(query), ("msg_id",))}
+        assert found == expected(documents.values(), query), query
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

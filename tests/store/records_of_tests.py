@@ -40,7 +40,7 @@ def make_record(number: int, **given):
 
 texts = st.sampled_from(["", "a", "ab", "b", "B", "sim-1", "sim-2", "größer", "a\0b", "'; drop", "%_"])
 optional_texts = st.none() | texts
-times = st.none() | st.integers(0, 10).map(lambda n: START + timedelta(seconds=n, microseconds=n * 1001))
+times = st.none() | st.integers(0, 4).map(lambda n: START + timedelta(seconds=n, microseconds=n * 1001))
 records = st.lists(
     st.fixed_dictionaries(
         {
@@ -59,31 +59,45 @@ records = st.lists(
     ),
     max_size=12,
 )
-values = optional_texts | times | st.integers(0, 5) | st.floats(0, 5) | st.booleans() | st.lists(st.integers(0, 3))
-orderly = texts | times.filter(lambda time: time is not None) | st.integers(0, 5) | st.floats(0, 5)
-choices = st.lists(optional_texts | times | st.integers(0, 5) | st.booleans(), max_size=4)
-operators = st.one_of(
-    values,
-    st.fixed_dictionaries(
-        {},
-        optional={
-            **dict.fromkeys(("$eq", "$ne"), values),
-            **dict.fromkeys(("$lt", "$lte", "$le", "$gt", "$gte", "$ge"), orderly),
-            **dict.fromkeys(("$in", "$nin", "$all"), choices),
-            "$exists": st.booleans(),
-            "$mod": st.tuples(st.integers(1, 4), st.integers(0, 3)),
-            "$glob": st.sampled_from(["*", "a*", "sim-?", "[ab]*", "größ*"]),
-        },
-    ),
+strays = optional_texts | times | st.integers(0, 5) | st.floats(0, 5) | st.booleans() | st.lists(st.integers(0, 3))
+
+
+def condition(own):
+    """A condition on a key whose values are such, and now and then one that makes little sense."""
+    present = own.filter(lambda value: value is not None)
+    value = st.one_of(own, own, own, strays)
+    orderly = st.one_of(present, present, texts, st.integers(0, 5)).filter(
+        lambda value: not isinstance(value, bool | list | dict)
+    )
+    choices = st.lists(value, max_size=4)
+    operators = {
+        **dict.fromkeys(("$eq", "$ne"), value),
+        **dict.fromkeys(("$lt", "$lte", "$le", "$gt", "$gte", "$ge"), orderly),
+        **dict.fromkeys(("$in", "$nin", "$all"), choices),
+        "$exists": st.booleans(),
+        "$mod": st.tuples(st.integers(1, 4), st.integers(0, 3)),
+        "$glob": st.sampled_from(["*", "a*", "sim-?", "[ab]*", "größ*"]),
+    }
+    one = st.sampled_from(sorted(operators)).flatmap(lambda name: st.fixed_dictionaries({name: operators[name]}))
+    return value | one | one | st.tuples(one, one).map(lambda pair: pair[0] | pair[1])
+
+
+_CONDITIONS = {
+    "msg_id": condition(st.integers(0, 12).map(lambda number: f"session_{number}")),
+    "label": condition(optional_texts),
+    "status": condition(st.sampled_from(["ok", "error", None])),
+    "submitted": condition(times),
+    "completed": condition(times),
+    "engine_id": condition(st.none() | st.integers(0, 5)),
+    "engine_uuid": condition(optional_texts),
+    "metadata.retries": condition(st.integers(0, 3) | st.floats(0, 3)),
+    "metadata.targets": condition(st.lists(st.integers(0, 3), max_size=3)),
+    "metadata.timeout": condition(st.none() | st.booleans()),
+    "metadata": condition(st.none() | st.just({"retries": 0})),
+}
+queries = st.lists(st.sampled_from(sorted(_CONDITIONS)), max_size=3, unique=True).flatmap(
+    lambda keys: st.fixed_dictionaries({key: _CONDITIONS[key] for key in keys})
 )
-queries = st.dictionaries(
-    st.sampled_from(
-        ["msg_id", "label", "status", "submitted", "completed", "engine_id", "engine_uuid", "metadata.retries",
-         "metadata.targets", "metadata.timeout", "metadata"]
-    ),
-    operators,
-    max_size=3,
-)  # fmt: skip
 
 
 def reference(record, key, operator, wanted):
@@ -138,3 +152,26 @@ def expected(documents, query):
         for record in documents
         if all(holds(record, key, condition) for key, condition in query.items())
     }
+
+
+#: Values that a key takes in turn, for tests of all pairs.
+SAMPLES = {
+    "label": [None, "", "a", "ab", "b", "sim-1", "größer", "B"],
+    "submitted": [None, *(START + timedelta(seconds=n, microseconds=n * 1001) for n in range(4))],
+    "engine_id": [None, 0, 1, 2, 5],
+}
+
+
+def all_pairs(key):
+    """Queries by every operator with every value of a key, and values of other kinds."""
+    values = [*SAMPLES[key], 1.5, "stray", True]
+    for name in ("$eq", "$ne"):
+        yield from ({key: {name: value}} for value in values)
+    for name in ("$lt", "$lte", "$le", "$gt", "$gte", "$ge"):
+        yield from ({key: {name: value}} for value in values if value is not None and value is not True)
+    for name in ("$in", "$nin", "$all"):
+        yield from ({key: {name: [value, values[-1]]}} for value in values)
+    yield from ({key: value} for value in values)
+    yield from ({key: {"$exists": value}} for value in (True, False))
+    yield from ({key: {"$mod": [2, value]}} for value in (0, 1))
+    yield from ({key: {"$glob": value}} for value in ("*", "s*", "?"))

@@ -9,7 +9,7 @@ from enginery.store.memory import DictDB
 from enginery.store.queries import Query, in_order
 from enginery.store.records import KEYS
 from enginery.store.sqlite import SQLiteDB
-from store.records_of_tests import START, expected, make_record, queries, records
+from store.records_of_tests import SAMPLES, START, all_pairs, expected, make_record, queries, records
 
 STORES = {
     "memory": lambda: DictDB(record_limit=0, size_limit=0),
@@ -74,6 +74,15 @@ def test_the_reference_is_no_copy(record):
     """That it tells right from wrong, on one example."""
     documents = [record(1, label="a"), record(2, label=None)]
     assert expected(documents, {"label": {"$ne": "a"}}) == {"session_2"}
+
+
+@pytest.mark.parametrize("key", SAMPLES)
+def test_every_operator_on_every_pair_of_values(store, key):
+    documents = {f"session_{at}": make_record(at, **{key: value}) for at, value in enumerate(SAMPLES[key])}
+    store.update_records(documents)
+    for query in all_pairs(key):
+        found = {each["msg_id"] for each in store.find_records(Query(query), ("msg_id",))}
+        assert found == expected(documents.values(), query), query
 
 
 @given(given_records=records, query=queries)

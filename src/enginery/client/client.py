@@ -227,7 +227,8 @@ class Client(Records):
         ids, scalar = (None, False) if everything else self.resolve(targets)
         answer = self.link.ask("queue_status", {"targets": ids, "verbose": verbose})
         assert isinstance(answer, dict), "queue_status is answered by a mapping"
-        sessions = answer.pop("sessions", {})
+        sessions = self.link.ask("sessions") if verbose else {}
+        assert isinstance(sessions, dict), "sessions by number of the client"
         status = {int(key) if key.isdecimal() else key: self._named(value, sessions) for key, value in answer.items()}
         if verbose:
             self._add_completed(status)

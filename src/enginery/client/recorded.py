@@ -27,13 +27,13 @@ class AsyncHubResult(AsyncResult):
     _facts: Mapping[str, dict[str, Any]] = MappingProxyType({})
 
     @classmethod
-    def of(cls, client: Client, texts: list[str], first: int, *, scalar: bool) -> AsyncHubResult:
+    def _of(cls, client: Client, texts: list[str], first: int, *, scalar: bool) -> AsyncHubResult:
         """A result that waits for requests under ids from ``first`` on."""
         result = cls(client, first, "get_result", None, None if scalar else len(texts))
         result._texts = texts
         return result
 
-    def take_facts(self, facts: dict[str, dict[str, Any]]) -> None:
+    def _take_facts(self, facts: dict[str, dict[str, Any]]) -> None:
         """What the controller says of the requests."""
         self._facts = facts
         self._convert = _as_asked

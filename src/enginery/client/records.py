@@ -114,7 +114,7 @@ class Records(Jobs):
         """The results of requests that the controller knows."""
         link, count = self.link, len(texts)
         first = link.take_ids(count)
-        result = AsyncHubResult.of(self._as_client(), texts, first, scalar=scalar)
+        result = AsyncHubResult._of(self._as_client(), texts, first, scalar=scalar)
         aliases = range(first, first + count)
         link.expect(aliases, result)
         try:
@@ -123,7 +123,7 @@ class Records(Jobs):
             link.expect_no_more(aliases)
             raise
         assert isinstance(facts, dict), "facts by message id"
-        result.take_facts(facts)
+        result._take_facts(facts)
         return result
 
     # --- running again --------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class Records(Jobs):
             self.link.expect_no_more(fresh)
             raise
         assert isinstance(facts, dict), "facts by message id"
-        result.take_facts(facts)
+        result._take_facts(facts)
         self.remember(result, 0)
         return result.get() if (self.block if block is None else block) else result
 

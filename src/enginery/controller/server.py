@@ -350,8 +350,8 @@ class Server:
                 self._send(self._ports[To.CLIENT], peer, m.Answer(query.number, error=NO_STORE, kind="NoRecord"))
             return
         reply = answer(self.scheduler, query, now)
-        if query.name == "queue_status" and self.recorder is not None and isinstance(reply.value, dict):
-            reply.value["sessions"] = self.recorder.sessions()
+        if query.name == "sessions" and self.recorder is not None:
+            reply.value = self.recorder.sessions()  # also of those that left
         if query.name == "statistics" and isinstance(reply.value, dict):
             reply.value["rejected"] = self.rejected
             if self.recorder is not None:
