@@ -57,6 +57,8 @@ class BaseLauncher(LoggingConfigurable):
     identifier = Unicode("")
     #: Whether the program is told to leave when this process is gone.
     owned = Bool(False)
+    #: Whether the program may run on another host, so that the controller has to listen for those.
+    needs_network = False
     profile_dir = Unicode("")
     cluster_id = Unicode("")
     #: The cluster's file, to be removed by whoever is left when this process is gone.
@@ -119,6 +121,10 @@ class BaseLauncher(LoggingConfigurable):
     def running(self) -> bool:
         """Whether the program runs, as far as is known."""
         return self.state == "running"
+
+    def status(self) -> str:
+        """What the program is waiting for, in one phrase such as "job 4711 is PENDING: Resources"; "" for nothing."""
+        return ""
 
     def poll(self) -> int | None:
         """The exit code once it has ended and is known, else None."""
