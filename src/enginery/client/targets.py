@@ -199,9 +199,11 @@ class EngineTargets:
             return
         if self._departed > before:
             left = self._departures[-1]
+            known = left.id >= 0
             raise EngineError(
-                f"Engine {left.id} left while {wanted} engines were waited for ({len(self)} are there): {left.reason}",
-                engine_id=left.id,
+                f"{f'Engine {left.id} left' if known else 'An engine died before it had connected,'} while {wanted} "
+                f"engines were waited for ({len(self)} are there): {left.reason}",
+                engine_id=left.id if known else None,
             )
         raise TimeoutError(
             f"{len(self)} of {wanted} engines are there after {seconds(timeout) or 0:g} s. Wait longer (timeout=…), or see "

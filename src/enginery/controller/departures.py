@@ -35,12 +35,20 @@ class Departures:
         self._scheduler = scheduler
         self._leave = leave
         self._clock = clock
+        self._joined: dict[str, None] = {}
         self._exited: dict[str, EngineExited] = {}
         self._hung_up: set[int] = set()
         self._due: dict[int, float] = {}
 
+    def joined(self, uuid: str) -> None:
+        """An engine has said hello."""
+        self._joined[uuid] = None
+        if len(self._joined) > REMEMBERED:
+            del self._joined[next(iter(self._joined))]
+
     def exited(self, exited: EngineExited) -> None:
         """A nanny says how an engine ended."""
+        is_news = exited.uuid not in self._exited
         self._exited[exited.uuid] = exited
         if len(self._exited) > REMEMBERED:
             del self._exited[next(iter(self._exited))]
@@ -48,6 +56,8 @@ class Departures:
             if engine.info.uuid == exited.uuid:
                 self._note(number)
                 return
+        if is_news and exited.uuid not in self._joined and has_crashed(exited):
+            self._scheduler.engine_stillborn(exited.uuid, describe_exit(exited), returns=exited.restarting)
 
     def hung_up(self, number: int) -> None:
         """The connection of an engine is closed."""
@@ -85,9 +95,15 @@ class Departures:
             return
         exited = self._exited.get(engine.info.uuid)
         if exited is None:
-            self._leave(number, "its connection broke")
+            self._leave(number, "its connection broke", crashed=True)
         else:
-            self._leave(number, describe_exit(exited), balanced=exited.balanced)
+            reason, crashed = describe_exit(exited), has_crashed(exited)
+            self._leave(number, reason, balanced=exited.balanced, crashed=crashed, returns=exited.restarting)
+
+
+def has_crashed(exited: EngineExited) -> bool:
+    """Whether an engine ended otherwise than it should."""
+    return exited.code != 0 and not exited.expected
 
 
 def describe_exit(exited: EngineExited) -> str:
