@@ -10,6 +10,8 @@ import signal
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from enginery.wire.messages import Departure
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,7 +33,7 @@ class Departures:
     def __init__(
         self, scheduler: Scheduler, leave: Callable[..., None], clock: Callable[[], float] = monotonic
     ) -> None:
-        """``leave(number, reason, balanced=…)`` lets an engine go."""
+        """``leave(number, reason, balanced=…, end=…)`` lets an engine go."""
         self._scheduler = scheduler
         self._leave = leave
         self._clock = clock
@@ -57,7 +59,7 @@ class Departures:
                 self._note(number)
                 return
         if is_news and exited.uuid not in self._joined and has_crashed(exited):
-            self._scheduler.engine_stillborn(exited.uuid, describe_exit(exited), returns=exited.restarting)
+            self._scheduler.engine_stillborn(departure(-1, exited))
 
     def hung_up(self, number: int) -> None:
         """The connection of an engine is closed."""
@@ -95,10 +97,17 @@ class Departures:
             return
         exited = self._exited.get(engine.info.uuid)
         if exited is None:
-            self._leave(number, "its connection broke", crashed=True)
+            end = Departure(number, engine.info.uuid, "its connection broke", crashed=True)
+            self._leave(number, end.reason, end=end)
         else:
-            reason, crashed = describe_exit(exited), has_crashed(exited)
-            self._leave(number, reason, balanced=exited.balanced, crashed=crashed, returns=exited.restarting)
+            end = departure(number, exited)
+            self._leave(number, end.reason, balanced=exited.balanced, end=end)
+
+
+def departure(number: int, exited: EngineExited) -> Departure:
+    """What clients are told of an engine's end."""
+    crashed = has_crashed(exited)
+    return Departure(number, exited.uuid, describe_exit(exited), crashed, exited.restarting, exited.code)
 
 
 def has_crashed(exited: EngineExited) -> bool:

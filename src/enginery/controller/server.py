@@ -148,7 +148,7 @@ class Server:
                 continue
             log.info("%r has been silent for %.0f s", peer, silence)
             if to == To.ENGINE:
-                self._engine_gone(number, f"no sign of life for {silence:.0f} s (frozen, or cut off)", crashed=True)
+                self._engine_silent(number, silence)
             else:
                 self._lost(to, number)
 
@@ -238,15 +238,20 @@ class Server:
         else:
             self._nanny_gone(number)
 
+    def _engine_silent(self, number: int, silence: float) -> None:
+        if (engine := self.scheduler.engines.get(number)) is not None:
+            reason = f"no sign of life for {silence:.0f} s (frozen, or cut off)"
+            self._engine_gone(number, reason, end=m.Departure(number, engine.info.uuid, reason, crashed=True))
+
     def _engine_gone(
-        self, number: int, reason: str, *, balanced: int | None = None, crashed: bool = False, returns: bool = False
+        self, number: int, reason: str, *, balanced: int | None = None, end: m.Departure | None = None
     ) -> None:
         if number not in self.scheduler.engines:
             return  # actions for it were still in the outbox when it left
         log.info("engine=%s left: %s", number, reason)
         self._forget(To.ENGINE, number)
         self._sharing.engine_gone(number)
-        self.scheduler.engine_left(number, reason, balanced=balanced, crashed=crashed, returns=returns)
+        self.scheduler.engine_left(number, reason, balanced=balanced, end=end)
 
     def _client_gone(self, number: int) -> None:
         if number not in self.scheduler.clients:

@@ -59,9 +59,7 @@ def statistics(scheduler: Scheduler) -> dict[str, object]:
 
 def crashes(scheduler: Scheduler) -> list[dict[str, object]]:
     """The newest crashes of engines, the oldest first."""
-    return [
-        {"id": each.id, "uuid": each.uuid, "reason": each.reason, "returns": each.returns} for each in scheduler.crashes
-    ]
+    return [{name: getattr(each, name) for name in each.__struct_fields__} for each in scheduler.crashes]
 
 
 def story(scheduler: Scheduler, task: int, now: float) -> list[str]:

@@ -67,7 +67,7 @@ class Scheduler:
         self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
         self.admission = Admission(self)
         self.stories = Stories()
-        self.counts = {"submitted": 0, "ended": 0, "failed": 0, "retried": 0, "stolen": 0, "stale": 0, "dropped": 0}
+        self.counts = {"joined": 0, "submitted": 0, "ended": 0, "failed": 0, "retried": 0, "stolen": 0, "stale": 0, "dropped": 0}
         self._deadlines: list[tuple[float, int]] = []
         self._unsettled: list[tuple[EngineRecord, list[Task | None], list[Result], list[int]]] = []
         self._next_engine = 0
@@ -208,6 +208,7 @@ class Scheduler:
     def engine_joined(self, uuid: str, pid: int, host: str, wanted: int, now: float) -> EngineRecord:
         """An engine says hello. It gets the id it wants if that was never used, else the next one."""
         number = self._number_for(wanted)
+        self.counts["joined"] += 1
         engine = EngineRecord(EngineInfo(number, uuid, pid, host), now)
         self.engines[number] = engine
         self.dealer.join(engine)
@@ -251,9 +252,9 @@ class Scheduler:
             self._retiring.remove(engine)
             self.outbox.send(To.ENGINE, engine.info.id, Shutdown(0, [engine.info.id]))
 
-    def engine_stillborn(self, uuid: str, reason: str, *, returns: bool = False) -> None:
+    def engine_stillborn(self, end: Departure) -> None:
         """An engine has died before it said hello: whoever waits for engines shall not wait for this one."""
-        self._tell_departure(Departure(-1, uuid, reason, crashed=True, returns=returns))
+        self._tell_departure(end)
 
     def _tell_departure(self, departure: Departure) -> None:
         if departure.crashed:
@@ -261,13 +262,12 @@ class Scheduler:
         self._tell_clients(News(left=[departure]))
 
     def engine_left(
-        self, number: int, reason: str, *, balanced: int | None = None, crashed: bool = False, returns: bool = False
+        self, number: int, reason: str, *, balanced: int | None = None, end: Departure | None = None
     ) -> None:
         """An engine is gone, whoever noticed it: its tasks run elsewhere or fail, and everybody is told, once.
 
         ``balanced`` is the id of the last balanced task it had begun (-1: none), or None if that is not known; what
-        it had not begun runs elsewhere without counting as an attempt. ``crashed``: nobody had asked for it.
-        ``returns``: it is started anew.
+        it had not begun runs elsewhere without counting as an attempt. ``end`` is what clients are told of it.
         """
         self.settle()
         engine = self.engines.pop(number, None)
@@ -276,7 +276,7 @@ class Scheduler:
         homeless = self.dealer.leave(engine)
         if engine.retiring:
             self._retiring = [each for each in self._retiring if each is not engine]
-        self._tell_departure(Departure(number, engine.info.uuid, reason, crashed, returns))
+        self._tell_departure(end if end is not None else Departure(number, engine.info.uuid, reason))
         held, addressed = list(engine.balanced.values()), list(engine.direct.values())
         engine.balanced, engine.direct = {}, {}
         for task in addressed:

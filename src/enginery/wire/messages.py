@@ -374,7 +374,8 @@ class Outputs(Struct, tag="outputs"):
 class Departure(Struct, array_like=True):
     """An engine that left, in words. Its ``id`` is -1 if it died before it had got one.
 
-    ``crashed`` says that nobody had asked for it, ``returns`` that it is started anew.
+    ``crashed`` says that nobody had asked for it, ``returns`` that it is started anew. ``code`` is its exit code,
+    negative for a signal; None if nobody knows.
     """
 
     id: EngineId
@@ -382,6 +383,7 @@ class Departure(Struct, array_like=True):
     reason: str
     crashed: bool = False
     returns: bool = False
+    code: int | None = None
 
 
 class News(Struct, tag="news"):
