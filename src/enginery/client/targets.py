@@ -65,6 +65,11 @@ class EngineTargets:
         self._departures = (self._departures + left)[-100:]
         self._departed += len(left)
 
+    @property
+    def departures(self) -> list[Departure]:
+        """How the last hundred engines left, the newest last."""
+        return self._departures
+
     def engine_info(self, engine: int, method: str) -> dict[str, object]:
         """What errors and metadata tell about an engine: ``engine_id``, ``engine_uuid``, ``method``, ``pid``, ``host``."""
         known = self.link.engines.get(engine) or self._known.get(engine)

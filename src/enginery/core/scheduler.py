@@ -67,7 +67,16 @@ class Scheduler:
         self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
         self.admission = Admission(self)
         self.stories = Stories()
-        self.counts = {"joined": 0, "submitted": 0, "ended": 0, "failed": 0, "retried": 0, "stolen": 0, "stale": 0, "dropped": 0}
+        self.counts = {
+            "joined": 0,
+            "submitted": 0,
+            "ended": 0,
+            "failed": 0,
+            "retried": 0,
+            "stolen": 0,
+            "stale": 0,
+            "dropped": 0,
+        }
         self._deadlines: list[tuple[float, int]] = []
         self._unsettled: list[tuple[EngineRecord, list[Task | None], list[Result], list[int]]] = []
         self._next_engine = 0
