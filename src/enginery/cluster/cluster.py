@@ -123,8 +123,10 @@ class Cluster(ConnectedCluster):
                 self._bring_up(n, load_client)
             client = self.connect_client_sync()
             earlier = frozenset() if fresh else known_crashes(client)
-            if not fresh and not any(each.running for each in self.engines.values()):
-                self.start_engines_sync(n)
+            if not fresh:
+                self.bury_sets()
+                if not self.engines:
+                    self.start_engines_sync(n)
             if wanted := self._count(n):
                 wait_for_engines(client, wanted, self.launchers(), self.engine_timeout, earlier=earlier)
             if activate:
@@ -224,9 +226,7 @@ class Cluster(ConnectedCluster):
         remove_traces(controller, self._connection)
         self.controller = None
         self._connection = {}
-        for launcher in list(self.engines.values()):
-            if launcher.state == "after":
-                self._forget_set(launcher)
+        self.bury_sets()
 
     def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Stop an engine set, or all of them. Raises KeyError for an unknown set."""

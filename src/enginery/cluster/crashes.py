@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 #: Crashes kept in ``Cluster.crashes``.
 KEPT: Final = 100
 #: Lines of output a crash is told with.
-LINES: Final = 15
+LINES: Final = 40
+#: Lines by which programs tell that all is well.
+ROUTINE: Final = re.compile(r"[-\d]+ [:,\d]+ (INFO|DEBUG) (engine|controller) ")
 #: Engines whose end has been told are remembered, since each client hears of it.
 REMEMBERED: Final = 10_000
 
@@ -45,10 +48,12 @@ class Crash:
 
     def __str__(self) -> str:
         """What died, how, what follows, and its last output."""
-        name = "controller" if self.what == "controller" else f"{self.what} {self.id}"
+        name = "The controller" if self.what == "controller" else f"{self.what.capitalize()} {self.id}"
         if self.what == "engine" and self.id == -1:
-            name = "engine that had not connected yet"
-        text = f"The {name}{f' ({self.whence})' if self.whence else ''} died: {self.reason}."
+            name = "An engine that had not connected yet"
+        # A host that ends by itself has outlived its engines, and speaks of the first that did not end well.
+        verb = "ended" if self.what == "engine set" and (self.code or 0) > 0 else "died"
+        text = f"{name}{f' ({self.whence})' if self.whence else ''} {verb}: {self.reason}."
         if self.what == "controller":
             text += " Its engines leave, and its clients raise ConnectionLost. Start the cluster anew."
         if self.returns:
@@ -85,6 +90,8 @@ class Crashes:
         """The program that holds a set of engines died, and they with it."""
         code = data.get("exit_code")
         output = _tail(_output(launcher, data))
+        if any(output == each.output for each in self.newest):
+            output = ""  # the death of its last engine has shown it
         self._tell(Crash("engine set", launcher.engine_set_id, describe_code(code), code, output, returns))
 
     def _hear(self, client: Client, left: list[Departure]) -> None:
@@ -128,4 +135,4 @@ def _output(launcher: ControllerLauncher | EngineLauncher, data: StopData) -> st
 
 
 def _tail(text: str) -> str:
-    return "\n".join(text.splitlines()[-LINES:])
+    return "\n".join([line for line in text.splitlines() if not ROUTINE.match(line)][-LINES:])

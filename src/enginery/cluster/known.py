@@ -164,6 +164,13 @@ class KnownCluster(LoggingConfigurable):
             del self.engines[launcher.engine_set_id]
         self._gone_sets.add(launcher.engine_set_id)
 
+    def bury_sets(self) -> None:
+        """Forget the sets that have died, also those that would be started anew."""
+        for launcher in list(self.engines.values()):
+            if launcher.state == "after":
+                self._restarts.cancel(launcher.engine_set_id)
+                self._forget_set(launcher)
+
     def _start_anew(self, launcher: EngineLauncher) -> None:
         """Start a set like that of ``launcher``, which died."""
         raise NotImplementedError

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 def scale(cluster: Cluster, client: Client, n: int, timeout: float) -> None:
     """Start or stop engines until there are ``n``; see ``Cluster.scale``."""
     deadline = time.monotonic() + timeout
+    cluster.bury_sets()
     await_started(cluster, client, timeout)
     # More than once if others start and stop engines meanwhile.
     while (there := len(client)) != n:
         left = max(0.0, deadline - time.monotonic())
         if there < n:
             earlier = known_crashes(client)
-            cluster.start_engines_sync(n - there)
-            wait_for_engines(client, n, cluster.launchers(), left, earlier=earlier)
+            fresh = cluster.engines.get(cluster.start_engines_sync(n - there))
+            # Older sets may end meanwhile, when their last engine has left.
+            involved = [each for each in (cluster.controller, fresh) if each is not None]
+            wait_for_engines(client, n, involved, left, earlier=earlier)
         else:
             retire(cluster, client, choose(client.queue_status(), there - n), left)
 
@@ -59,7 +62,7 @@ def retire(cluster: Cluster, client: Client, engines: list[int], timeout: float)
     if not gone:
         left = staying()
         msg = (
-            f"Engines {', '.join(map(str, left))} still run what they had begun after {timeout:g} s, and leave when that "
-            f"is done. stop_engine({left[0]}) ends it now."
+            f"After {timeout:.1f} s engine{'s' * (len(left) != 1)} {', '.join(map(str, left))} still had to end what was "
+            f"begun; they leave when that is done. stop_engine({left[0]}) ends it now."
         )
         raise TimeoutError(msg)
