@@ -166,12 +166,16 @@ class IPEngine(BaseParallelApplication):
         # Imported before the connection info is awaited: a launcher starts this process beside the controller, so
         # that the imports of both overlap. Not at the top: --help need not wait for zmq.
         from enginery.engine.host import run
+        from enginery.net.reach import hopeless
 
         connection = self.find_connection()
         if connection is None:
             clean_up_after_owner(self.owner_pid or None, [Path(path) for path in self.owner_files], patience=DYING)
             sys.exit(EXIT_NO_CONTROLLER)
         options = self.options(connection)
+        if why := hopeless(connection):
+            clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
+            self.fail(why)
         code = 1
         with contextlib.suppress(KeyboardInterrupt):
             code = run(options)
