@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import Any, Final, cast
@@ -129,6 +130,8 @@ class IPEngine(BaseParallelApplication):
             self.fail(
                 f"the connection info is one for {connection.kind}s. Use the file that ends in -engine.json.", USAGE
             )
+        if self.startup_script and not Path(self.startup_script).is_file():
+            self.fail(f"there is no start-up script {self.startup_script!r} on {platform.node()!r}.")
         path = self.connection_path
         settings = {
             "connection": connection,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 KINDS: Final[tuple[profile_paths.Kind, ...]] = ("client", "engine")
 #: How long an engine may take to leave by itself, in seconds; then it is killed.
 LEAVING: Final = 3.0
+#: How long the end of a controller may take to be noticed that does not answer any more, in seconds.
+LAST_WORDS: Final = 1.0
 #: How long what was killed may take to be gone, in seconds.
 DYING: Final = 10.0
 
@@ -38,8 +40,14 @@ class ConnectedCluster(KnownCluster):
     def connect_client_sync(self, /, **kwargs: Any) -> Client:
         """A Client connected to this cluster; ``kwargs`` go to it. Its ``cluster`` is this one."""
         client_class = load_client()
-        # Not wherever self.profile points: to this very controller.
-        client = client_class(self._client_info().to_dict(), cluster=self, **kwargs)
+        info, controller = self._client_info(), self.controller
+        try:
+            # Not wherever self.profile points: to this very controller.
+            client = client_class(info.to_dict(), cluster=self, **kwargs)
+        except (ConnectionError, TimeoutError):
+            if controller is not None and controller.join(LAST_WORDS):
+                raise controller.failure("ended before it was connected to") from None
+            raise
         self._clients.add(client)
         self._crashes.watch(client)
         return client
