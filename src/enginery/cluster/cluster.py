@@ -107,7 +107,8 @@ class Cluster(ConnectedCluster):
 
     def start_cluster_sync(self, n: int | None = None) -> Self:
         """Start the controller and ``n`` engines (default: as of the cluster). Does not wait for them to connect."""
-        self._bring_up(n, lambda: None)
+        with self.crashes_raise():
+            self._bring_up(n, lambda: None)
         return self
 
     def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
@@ -119,22 +120,27 @@ class Cluster(ConnectedCluster):
         """
         fresh = self.controller is None or self.controller.state == "after"
         try:
-            if fresh:
-                self._bring_up(n, load_client)
-            client = self.connect_client_sync()
-            earlier = frozenset() if fresh else known_crashes(client)
-            if not fresh:
-                self.bury_sets()
-                if not self.engines:
-                    self.start_engines_sync(n)
-            if wanted := self._count(n):
-                wait_for_engines(client, wanted, self.launchers(), self.engine_timeout, earlier=earlier)
+            with self.crashes_raise():
+                client = self._start_and_connect(n, fresh=fresh)
             if activate:
                 client.activate()
         except BaseException:
             if fresh:
                 self._give_up()
             raise
+        return client
+
+    def _start_and_connect(self, n: int | None, *, fresh: bool) -> Client:
+        if fresh:
+            self._bring_up(n, load_client)
+        client = self.connect_client_sync()
+        earlier = frozenset() if fresh else known_crashes(client)
+        if not fresh:
+            self.bury_sets()
+            if not self.engines:
+                self.start_engines_sync(n)
+        if wanted := self._count(n):
+            wait_for_engines(client, wanted, self.launchers(), self.engine_timeout, earlier=earlier)
         return client
 
     def _bring_up(self, n: int | None, meanwhile: Callable[[], object]) -> None:

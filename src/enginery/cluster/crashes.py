@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections import deque
@@ -13,7 +14,7 @@ from enginery.cluster.launchers.base import describe_code
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from enginery.client.client import Client
     from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher, StopData
@@ -70,6 +71,7 @@ class Crashes:
         self._sets = sets
         self._callbacks: list[Callable[[Crash], object]] = []
         self._told: dict[str, None] = {}
+        self._held: list[Crash] | None = None
         self._lock = threading.Lock()
 
     def on_crash(self, callback: Callable[[Crash], object]) -> None:
@@ -119,7 +121,22 @@ class Crashes:
             outputs = [each for each in outputs if f"pid={pid} " in each]
         return _tail(outputs[0]) if outputs else ""
 
+    @contextlib.contextmanager
+    def told_by_errors(self) -> Iterator[None]:
+        """What crashes in the block is told at its end, or not at all if an exception leaves it, which says more."""
+        held: list[Crash] = []
+        self._held = held
+        try:
+            yield
+        finally:
+            self._held = None
+        for crash in held:
+            self._tell(crash)
+
     def _tell(self, crash: Crash) -> None:
+        if (held := self._held) is not None:
+            held.append(crash)
+            return
         self.newest.append(crash)
         self._log().warning("%s", crash)
         for callback in list(self._callbacks):

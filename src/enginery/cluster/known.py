@@ -19,6 +19,7 @@ from enginery.net import profile_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from enginery.cluster.launchers.base import BaseLauncher, StopData
@@ -110,6 +111,10 @@ class KnownCluster(LoggingConfigurable):
         """
         self._crashes.on_crash(callback)
 
+    def crashes_raise(self) -> AbstractContextManager[None]:
+        """A block in which crashes lead to exceptions: such are not told by other ways as well."""
+        return self._crashes.told_by_errors()
+
     def launchers(self) -> list[BaseLauncher]:
         """The launchers of all engine sets, and that of the controller."""
         return [*self.engines.values(), *([self.controller] if self.controller is not None else [])]
@@ -139,8 +144,9 @@ class KnownCluster(LoggingConfigurable):
         if self._stopping or self.controller is not launcher:
             return
         self._restarts.cancel()
-        if data.get("exit_code") == 0:
-            self.log.info("The controller has left")
+        code = data.get("exit_code")
+        if not code:  # unknown, where somebody else had started it, and may have stopped it
+            self.log.info("The controller has left (%s)", describe_code(code))
         else:
             self._crashes.controller_ended(launcher, data)
         self.update_cluster_file()
@@ -150,7 +156,7 @@ class KnownCluster(LoggingConfigurable):
         if self.engines.get(name) is not launcher or self._stopping or launcher in self._leaving:
             return
         code = data.get("exit_code")
-        if code == 0 or (self.controller is not None and not self.controller.running):
+        if not code or (self.controller is not None and not self.controller.running):
             self.log.info("Engine set %s has left (%s)", name, describe_code(code))
             self._forget_set(launcher)
         else:
