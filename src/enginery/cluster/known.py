@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from traitlets import Bool, Integer, Unicode, default
 from traitlets.config import LoggingConfigurable
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from enginery.cluster.launchers.base import BaseLauncher, StopData
+
+#: Exit codes of programs that did not fail: who is asked to leave while it starts or ends does not catch the signal, and
+#: nobody knows the code of what another process has started, and perhaps stopped.
+WELL: Final = (None, 0, -signal.SIGTERM)
 
 
 class KnownCluster(LoggingConfigurable):
@@ -145,7 +150,7 @@ class KnownCluster(LoggingConfigurable):
             return
         self._restarts.cancel()
         code = data.get("exit_code")
-        if not code:  # unknown, where somebody else had started it, and may have stopped it
+        if code in WELL:
             self.log.info("The controller has left (%s)", describe_code(code))
         else:
             self._crashes.controller_ended(launcher, data)
@@ -156,7 +161,7 @@ class KnownCluster(LoggingConfigurable):
         if self.engines.get(name) is not launcher or self._stopping or launcher in self._leaving:
             return
         code = data.get("exit_code")
-        if not code or (self.controller is not None and not self.controller.running):
+        if code in WELL or (self.controller is not None and not self.controller.running):
             self.log.info("Engine set %s has left (%s)", name, describe_code(code))
             self._forget_set(launcher)
         else:

@@ -73,6 +73,13 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
         log.info("engine=%s leaving: %s", member.id, reason)
         member.say(Bye(reason))
         return 0
+    except KeyboardInterrupt:
+        if member.leaving is None:
+            raise
+        # The interrupt is for the task that runs, and there was none yet: it was told to leave while it started.
+        log.info("engine=%s leaving before it could do anything: %s", member.id, member.leaving)
+        member.say(Bye(member.leaving))
+        return 0
     finally:
         link.line.close()
         link.sharing.pool.close()

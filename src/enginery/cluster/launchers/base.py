@@ -5,9 +5,10 @@ the program is gone calls ``notify_stop``; callbacks given to ``on_stop`` then r
 once for those who come late.
 
 To write a launcher for another system, derive from ``ControllerLauncher`` or ``EngineLauncher`` and define ``start``
-and ``stop``; make ``notify_stop`` be called when the program ends; define ``signal``, ``to_dict`` and ``from_dict``
-if the system can do it. ``start``, ``stop`` and ``signal`` may be coroutine functions. Register the class as an entry
-point in ``enginery.controller_launchers`` or ``enginery.engine_launchers``, or name it by its dotted path.
+and ``stop``; make ``notify_stop`` be called when the program ends; define ``status``, ``signal``, ``to_dict`` and
+``from_dict`` if the system can do it. ``start``, ``stop`` and ``signal`` may be coroutine functions. Register the class as
+an entry point in ``enginery.controller_launchers`` or ``enginery.engine_launchers``, or name it by its dotted path.
+``docs/how-to/custom-launchers.md`` has worked examples.
 """
 
 from __future__ import annotations
