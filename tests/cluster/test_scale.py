@@ -83,6 +83,16 @@ class TestRealClusters:
         assert endless[1].ready()
         assert cluster.engine_set.n == 1
 
+    def test_an_engine_that_is_stopped_while_it_starts_has_not_crashed(self, cluster):
+        rc = cluster.client
+        cluster.engine_args = ["--IPEngine.startup_command=import time; time.sleep(600)"]
+        cluster.start_engines_sync(1)
+        rc.wait_for_engines(3, timeout=PATIENCE)
+        cluster.stop_engine_sync(2)
+        assert rc.link.wait_for(lambda: rc.ids == [0, 1], PATIENCE)
+        assert "asked to shut down" in rc.departures[-1].reason
+        assert cluster.crashes == []
+
     def test_awaited(self, tmp_path):
         async def main():
             cluster = Cluster(n=1, profile_dir=str(tmp_path / "profile_x"))

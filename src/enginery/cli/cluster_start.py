@@ -13,6 +13,7 @@ from enginery.cli.arrival import Arrival
 from enginery.cli.cluster_command import ALREADY_STARTED, IPClusterApplication
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.cluster_file import read_cluster_file
+from enginery.cluster.known import WELL
 from enginery.cluster.launchers.base import describe_code
 from enginery.cluster.launchers.local import LocalControllerLauncher, LocalEngineSetLauncher
 from enginery.cluster.manager import cluster_key
@@ -154,7 +155,7 @@ class IPClusterEngines(IPClusterApplication):
             self.wake.wait(arrival.look())
             self.wake.clear()
         stopper.cancel()
-        failed = [launcher for launcher in watched if launcher.state == "after" and launcher.poll()]
+        failed = [launcher for launcher in watched if launcher.state == "after" and launcher.poll() not in WELL]
         if self.asked:
             print(f"Stopping on {self.asked}", flush=True)
         self.stop_own()

@@ -111,7 +111,8 @@ class Crashes:
         info = client.engine_info(departure.id, "")
         pid = info.get("pid")
         whence = f"pid {pid} on {info['host']}" if pid else ""
-        output = self._output_of(pid)
+        # What the host says of it is no more than the reason.
+        output = "\n".join(each for each in self._output_of(pid).splitlines() if departure.reason not in each)
         self._tell(Crash("engine", departure.id, departure.reason, departure.code, output, departure.returns, whence))
 
     def _output_of(self, pid: object) -> str:
