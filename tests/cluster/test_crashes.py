@@ -58,20 +58,21 @@ class TestRealClusters:
         for cluster in started:
             cluster.stop_cluster_sync()
 
-    def test_an_engine_that_leaves_without_a_word(self, start, caplog):
+    def test_an_engine_that_crashes(self, start, caplog):
         cluster = start()
         rc = cluster.client
         pid = rc[1].apply_sync(os.getpid)
         with caplog.at_level(logging.WARNING, "enginery.cluster"):
             with pytest.raises(EngineError):
-                rc[1].apply_sync(_shout_and_leave)
+                rc[1].apply_sync(_crash)
             crash = cluster.told.get(timeout=PATIENCE)
-        assert (crash.what, crash.id, crash.code) == ("engine", 1, 3)
+        assert (crash.what, crash.id, crash.code) == ("engine", 1, -signal.SIGSEGV)
         assert f"pid {pid} on " in crash.whence
-        assert "out of spoons" in crash.output
+        assert "Segmentation fault" in crash.output
+        assert "in _crash" in crash.output
         assert " INFO " not in crash.output
         assert f"Engine 1 (pid {pid} on " in caplog.text
-        assert "died: ended with exit code 3" in caplog.text
+        assert "died: killed by SIGSEGV (a crash in native code" in caplog.text
         assert cluster.crashes == [crash]
         assert rc[0].apply_sync(int) == 0
 
@@ -139,8 +140,7 @@ class TestRealClusters:
         assert "a callback for crashes failed" in caplog.text
 
 
-def _shout_and_leave():
-    import os
+def _crash():
+    import faulthandler
 
-    os.write(2, b"out of spoons\n")
-    os._exit(3)
+    faulthandler._sigsegv()

@@ -116,9 +116,9 @@ class TestTheEngines:
         error = fail(engine_args=[f"--IPEngine.startup_script={tmp_path}/begin.py"])
         assert f"there is no start-up script '{tmp_path}/begin.py' on " in error.output
 
-    def test_a_startup_script_that_ends_the_process(self, profile, tmp_path):
+    def test_a_startup_script_that_crashes(self, profile, tmp_path):
         script = tmp_path / "begin.py"
-        script.write_text("import os\nos.write(2, b'no licence\\n')\nos._exit(4)\n")
+        script.write_text("import faulthandler\nfaulthandler._sigsegv()\n")
         cluster = Cluster(n=1, profile_dir=str(profile), engine_args=[f"--IPEngine.startup_script={script}"])
         told = queue.SimpleQueue()
         cluster.on_crash(told.put)
@@ -127,8 +127,8 @@ class TestTheEngines:
             cluster.start_and_connect_sync()
         crash = told.get(timeout=30)
         cluster.stop_cluster_sync()
-        assert "exit code 4" in crash.reason
-        assert "no licence" in crash.output
+        assert "killed by SIGSEGV" in crash.reason
+        assert f'File "{script}", line 2' in crash.output
 
     def test_one_of_them_alone(self, fail, tmp_path):
         # The host's first child is the nanny.

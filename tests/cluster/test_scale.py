@@ -10,6 +10,7 @@ import pytest
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.scale import choose
 from enginery.errors import EngineError
+from enginery.net.profile_paths import wait_for_file
 
 PATIENCE = 30
 real = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
@@ -90,7 +91,7 @@ class TestRealClusters:
         rc.wait_for_engines(3, timeout=PATIENCE)
         cluster.stop_engine_sync(2)
         assert rc.link.wait_for(lambda: rc.ids == [0, 1], PATIENCE)
-        assert "asked to shut down" in rc.departures[-1].reason
+        assert not rc.departures[-1].crashed
         assert cluster.crashes == []
 
     def test_awaited(self, tmp_path):
@@ -113,9 +114,10 @@ class TestRealClusters:
         third.scale_sync(1)
         assert len(cluster.client) == 1
 
-    def test_a_stuck_engine_is_killed_when_it_is_stopped(self, cluster):
+    def test_a_stuck_engine_is_killed_when_it_is_stopped(self, cluster, tmp_path):
         rc = cluster.client
-        result = rc[1].apply_async(_hold_the_interpreter)
+        result = rc[1].apply_async(_hold_the_interpreter, str(tmp_path / "begun"))
+        assert wait_for_file(tmp_path / "begun", PATIENCE)
         cluster.stop_engine_sync(1)
         assert rc.link.wait_for(lambda: rc.ids == [0], PATIENCE)
         with pytest.raises(EngineError):
@@ -135,7 +137,9 @@ def _wait_for_good():
     threading.Event().wait()
 
 
-def _hold_the_interpreter():
-    import ctypes
+def _hold_the_interpreter(mark):
+    import collections
+    import itertools
 
-    ctypes.PyDLL(None).sleep(600)
+    open(mark, "w").close()
+    collections.deque(itertools.repeat(0), maxlen=0)
