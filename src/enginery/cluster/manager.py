@@ -109,7 +109,7 @@ def cluster_files(profile_dir: Path) -> Iterator[Path]:
 
 
 def clean_cluster_files(
-    profile_dirs: Iterable[str | Path] | None = None, log: Any = None, *, force: bool = False
+    profile_dirs: Iterable[str | Path] | None = None, log: Any = None, force: bool = False
 ) -> None:
     """Remove cluster files, connection files and logs of the given profiles (default: all).
 
