@@ -108,9 +108,7 @@ def cluster_files(profile_dir: Path) -> Iterator[Path]:
     return iter(sorted((profile_dir / "security").glob("cluster-*.json")))
 
 
-def clean_cluster_files(
-    profile_dirs: Iterable[str | Path] | None = None, log: Any = None, force: bool = False
-) -> None:
+def clean_cluster_files(profile_dirs: Iterable[str | Path] | None = None, log: Any = None, force: bool = False) -> None:
     """Remove cluster files, connection files and logs of the given profiles (default: all).
 
     Raises ValueError if a cluster runs, unless ``force``; then it loses its files but runs on.
