@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from traitlets.config import Config
 
+from enginery.cluster.cleaning import clean_cluster_files
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.cluster_file import read_cluster_file
 from enginery.cluster.launchers.base import EngineLauncher
 from enginery.cluster.launchers.local import LocalEngineSetLauncher
-from enginery.cluster.manager import ClusterManager, clean_cluster_files
+from enginery.cluster.manager import ClusterManager
 from enginery.errors import LauncherError
 from enginery.net.profile_paths import wait_for_file
 

@@ -56,12 +56,14 @@ MODULES: dict[str, dict[str, str]] = {
     },
     "ipyparallel.cluster": {
         "enginery.cluster.cluster": "Cluster",
-        "enginery.cluster.manager": "ClusterManager clean_cluster_files",
+        "enginery.cluster.cleaning": "clean_cluster_files",
+        "enginery.cluster.manager": "ClusterManager",
     },
     "ipyparallel.cluster.app": _CLUSTER,
     "ipyparallel.cluster.cluster": {
         "enginery.cluster.cluster": "Cluster",
-        "enginery.cluster.manager": "ClusterManager clean_cluster_files",
+        "enginery.cluster.cleaning": "clean_cluster_files",
+        "enginery.cluster.manager": "ClusterManager",
     },
     "ipyparallel.cluster.launcher": _LAUNCHERS,
     "ipyparallel.controller": {},

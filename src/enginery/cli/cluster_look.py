@@ -1,19 +1,25 @@
-"""ipcluster stop, list, status and clean: commands that look for clusters others started."""
+"""ipcluster stop, list and clean: commands that look for clusters others started."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from traitlets import Bool, Enum, Integer, Unicode
+import traitlets
+from traitlets import Bool, Enum, Unicode
 
 from enginery.cli.cluster_command import IPClusterApplication
-from enginery.cluster.manager import ClusterManager, clean_cluster_files, cluster_key
-from enginery.config.application import ALREADY_STOPPED, BASE_ALIASES, BASE_FLAGS, NO_CLUSTER
+from enginery.cluster.cleaning import clean_cluster_files
+from enginery.cluster.manager import ClusterManager, cluster_key
+from enginery.cluster.twins import finish
+from enginery.config.application import ALREADY_STOPPED, BASE_ALIASES, BASE_FLAGS, USAGE
+from enginery.errors import LauncherError
 from enginery.net import profile_paths
+from enginery.net.signals import to_signal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,14 +51,20 @@ class IPClusterStop(IPClusterApplication):
     flags = STOP_FLAGS
     aliases = STOP_ALIASES
 
-    signal = Integer(signal.SIGINT, help="Of earlier versions; a cluster is asked to leave, then made to.").tag(
-        config=True
-    )
+    signal = traitlets.Any(
+        "SIGTERM", help="How its programs are asked to leave: SIGKILL, or 9, does not ask. After 5 s they are made to."
+    ).tag(config=True)
     all_cluster_ids = Bool(False, help="Stop every cluster of the profile.").tag(config=True)
 
     def start(self) -> None:
         """Stop the clusters, and leave with code 11 if there was none."""
         super().start()
+        given = str(self.signal).upper()
+        name = given if given.startswith("SIG") else f"SIG{given}"
+        found = to_signal(int(given) if given.isdigit() else name)
+        if found is None:
+            self.fail(f"there is no signal {self.signal!r} (--signal). Say SIGINT, or 2.", USAGE)
+        self.number = found
         if self.all_cluster_ids:
             manager = ClusterManager(parent=self)
             for cluster in list(manager.load_clusters(profile_dir=self.profile_dir, parent=self).values()):
@@ -74,6 +86,11 @@ class IPClusterStop(IPClusterApplication):
         """Stop one cluster, clean up after it, and return the exit code."""
         key = cluster_key(Path(cluster.profile_dir), cluster.cluster_id)
         running = cluster.is_running
+        if self.number != signal.SIGTERM:
+            for launcher in (*cluster.engines.values(), cluster.controller):
+                # Launchers that cannot send signals are left to the usual way.
+                with contextlib.suppress(LauncherError):
+                    finish(launcher.signal(self.number) if launcher is not None else None)
         cluster.stop_cluster_sync()
         print(f"Stopped cluster {key!r}" if running else f"Cluster {key!r} did not run any more; removed its file.")
         return 0 if running else ALREADY_STOPPED
@@ -110,32 +127,16 @@ class IPClusterList(IPClusterApplication):
             print(row)
 
 
-class IPClusterStatus(IPClusterList):
-    """Shows one cluster."""
-
-    name = Unicode("ipcluster status")
-    description = Unicode("Say whether a cluster runs: exit code 0 if it does, 12 if there is none.")
-    examples = Unicode("ipcluster status --profile=mycluster")
-
-    def start(self) -> None:
-        """Print one line, or the cluster as JSON."""
-        try:
-            cluster = self.load_cluster(self.cluster_id)
-        except (OSError, ValueError) as error:
-            self.fail(str(error), NO_CLUSTER)
-        if self.output_format == "json":
-            print(json.dumps(cluster.to_dict()))
-        else:
-            print("\n".join(table([("PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER"), describe(cluster)])))
-        sys.exit(0 if cluster.is_running else NO_CLUSTER)
-
-
 class IPClusterClean(IPClusterApplication):
     """Removes files of clusters that are gone."""
 
     needs_profile = False
     name = Unicode("ipcluster clean")
-    description = Unicode("Remove cluster files, connection files and logs of clusters that do not run.")
+    description = Unicode(
+        "Remove cluster files, connection files and logs of clusters that do not run. Exit code 1 says that some runs: "
+        "its files stay."
+    )
+    examples = Unicode("ipcluster clean\nipcluster clean --all")
     flags = CLEAN_FLAGS
 
     force = Bool(False, help="Remove the files even of clusters that run.").tag(config=True)

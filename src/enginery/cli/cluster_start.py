@@ -14,8 +14,7 @@ from enginery.cluster.cluster import Cluster
 from enginery.cluster.launchers.local import LocalControllerLauncher, LocalEngineSetLauncher
 from enginery.cluster.manager import cluster_key
 from enginery.config.application import ALREADY_STARTED, BASE_ALIASES, BASE_CLASSES, BASE_FLAGS
-from enginery.errors import LauncherError
-from enginery.net import profile_paths
+from enginery.errors import IPythonError, LauncherError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -57,7 +56,9 @@ class IPClusterEngines(IPClusterApplication):
     classes = CLUSTER_CLASSES
 
     daemonize = Bool(False, help="Leave once everything is started; it runs on.").tag(config=True)
-    early_shutdown = Integer(30, help="Engines that end within so many seconds have failed.").tag(config=True)
+    early_shutdown = Integer(
+        30, help="Seconds in which engines should have connected; those that end within them have failed."
+    ).tag(config=True)
     #: Signals that end the command, and those that go to the engines instead.
     stop_signals: tuple[str, ...] = ("SIGHUP",)
     engine_signals: tuple[str, ...] = ("SIGINT", "SIGTERM", *RELAYED)
@@ -123,11 +124,8 @@ class IPClusterEngines(IPClusterApplication):
         watched = self.watched()
         for launcher in watched:
             launcher.on_stop(lambda _data: self.wake.set())
-        stopper = threading.Timer(self.early_shutdown, self.past_early)
-        stopper.daemon = True
-        stopper.start()
+        threading.Thread(target=self.await_engines, daemon=True).start()
         self.wake.wait()
-        stopper.cancel()
         failed = [launcher for launcher in watched if launcher.state == "after" and launcher.poll()]
         outputs = [(launcher, launcher.get_output()) for launcher in failed]
         if self.asked:
@@ -138,9 +136,28 @@ class IPClusterEngines(IPClusterApplication):
         if outputs and not self.asked:
             sys.exit(1)
 
-    def past_early(self) -> None:
-        """Say the phrase that tools wait for."""
-        self.log.info("Engines appear to have started successfully")
+    def await_engines(self) -> None:
+        """Say the phrase that tools wait for: once all engines have connected, where that can be known."""
+        wanted = self.expected_engines()
+        if wanted is None:
+            if not self.wake.wait(self.early_shutdown):
+                self.log.info("Engines appear to have started successfully")
+            return
+        try:
+            with self.cluster.connect_client_sync() as client:
+                client.wait_for_engines(wanted, timeout=self.early_shutdown, interactive=False)
+        except TimeoutError as error:
+            if not self.wake.is_set():
+                self.log.warning("%s The logs of engines are in %s", error, self.profile_dir / "log")
+        except (IPythonError, OSError):
+            # The cluster is being stopped meanwhile, or ends by itself, which whoever waits for that will say.
+            pass
+        else:
+            self.log.info("Engines appear to have started successfully")
+
+    def expected_engines(self) -> int | None:
+        """How many engines there will be; None if others may start some as well."""
+        return None
 
     def relay_signals(self) -> None:
         """Install what signals do to this command."""
@@ -207,35 +224,17 @@ class IPClusterStart(IPClusterEngines):
     def say_how_to_connect(self) -> None:
         """Tell the user how to connect and how to stop."""
         count = sum(launcher.n for launcher in self.cluster.engines.values())
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.identity().items())
+        how = "with" if self.daemonize else "with Ctrl-C, or with"
         print(
             f"Cluster started: controller and {count} engine{'s' if count != 1 else ''}.\n"
-            "Connect from Python:\n"
-            "    import enginery as ipp\n"
-            f"    rc = ipp.Client({arguments})\n"
-            f"Stop it with Ctrl-C, or with:\n    {self.stop_command()}"
-            if not self.daemonize
-            else f"Cluster started: controller and {count} engine{'s' if count != 1 else ''}.\n"
-            f"Connect from Python:\n    import enginery as ipp\n    rc = ipp.Client({arguments})\n"
-            f"Stop it with:\n    {self.stop_command()}",
+            f"Connect from Python:\n    import enginery as ipp\n    {self.connect_command()}\n"
+            f"Stop it {how}:\n    {self.stop_command()}",
             flush=True,
         )
 
-    def identity(self) -> dict[str, str]:
-        """What tells this cluster from others, as arguments of Client; empty for the default one."""
-        name = profile_paths.profile_name(self.profile_dir)
-        usual = bool(name) and profile_paths.profile_folder(name) == self.profile_dir
-        told = (
-            {"profile": name if name != profile_paths.DEFAULT else ""}
-            if usual
-            else {"profile_dir": str(self.profile_dir)}
-        )
-        return {key: value for key, value in {**told, "cluster_id": self.cluster_id}.items() if value}
-
-    def stop_command(self) -> str:
-        """The command that stops this cluster."""
-        options = (f"--{key.replace('_', '-')}={value}" for key, value in self.identity().items())
-        return " ".join(["ipcluster stop", *options])
+    def expected_engines(self) -> int | None:
+        """All that were started."""
+        return sum(launcher.n for launcher in self.cluster.engines.values())
 
     def watched(self) -> list[BaseLauncher]:
         """The end of the controller or of the last engines is the end of the cluster."""

@@ -8,8 +8,9 @@ from typing import Any
 from traitlets import Unicode
 
 from enginery.cli.cluster_command import IPClusterApplication
-from enginery.cli.cluster_look import IPClusterClean, IPClusterList, IPClusterStatus, IPClusterStop
+from enginery.cli.cluster_look import IPClusterClean, IPClusterList, IPClusterStop
 from enginery.cli.cluster_start import IPClusterEngines, IPClusterStart
+from enginery.cli.cluster_status import IPClusterStatus
 from enginery.config.application import USAGE
 
 
@@ -33,6 +34,8 @@ class IPCluster(IPClusterApplication):
         """A first word that is no subcommand is named as such."""
         word = next((each for each in argv if not each.startswith("-")), None)
         if word is not None and word == argv[0]:
+            if word == "nbextension":
+                self.fail("`nbextension` was for notebooks before version 7; start clusters with Cluster().", USAGE)
             self.fail(f"there is no subcommand {word!r}. There are {', '.join(self.subcommands)}.", USAGE)
         super().reject_unknown(argv)
 
