@@ -281,7 +281,7 @@ class TestManager:
         assert not clusters["a:"].is_running
 
     def test_cleaning(self, tmp_path):
-        for name in ("security/cluster-x.json", "security/ipcontroller-x-client.json", "log/ipengine-1.log"):
+        for name in ("security/cluster-x.json", "security/ipcontroller-x-client.json", "log/ipengine-99999999.log"):
             path = tmp_path / name
             path.parent.mkdir(exist_ok=True)
             path.write_text("{}")

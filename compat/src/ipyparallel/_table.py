@@ -77,6 +77,7 @@ MODULES: dict[str, dict[str, str]] = {
     "ipyparallel.engine.datapub": {"enginery.datapub": "publish_data"},
     "ipyparallel.error": {"enginery.errors": "*"},
     "ipyparallel.joblib": {"enginery.integrations.joblib": "register register_joblib_backend"},
+    "ipyparallel.logger": {"enginery.cli.iplogger": "LogWatcher main launch_new_instance=main"},
     "ipyparallel.serialize": _SERIALIZE,
     "ipyparallel.util": {
         "datetime": "utc=UTC",
@@ -90,6 +91,7 @@ PROGRAMS = {
     "ipyparallel.cluster": "enginery.cluster",
     "ipyparallel.controller": "enginery.controller",
     "ipyparallel.engine": "enginery.engine",
+    "ipyparallel.logger": "enginery.logger",
 }
 
 _PACK = "values are packed by enginery itself; use PrePickled(value) to pack one only once"
@@ -116,7 +118,6 @@ GONE = {
     "ipyparallel.controller.sqlitedb": _HISTORY,
     "ipyparallel.engine.kernel": "an engine is no kernel of itself; bind_kernel() lets consoles attach to it",
     "ipyparallel.engine.nanny": "engines are watched by a nanny that comes with them",
-    "ipyparallel.logger": "give the commands --log-to-file",
     "ipyparallel.nbextension": "start clusters with Cluster() from the notebook",
     "ipyparallel.serialize.canning": _CAN,
     "ipyparallel.serialize.serialize": _PACK,

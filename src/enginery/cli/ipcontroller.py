@@ -28,6 +28,7 @@ from enginery.net import profile_paths
 from enginery.net.addresses import default_location, is_loopback
 from enginery.net.connection_file import keys_in_environment, load
 from enginery.net.liveness import is_controller_there
+from enginery.net.signals import end_once
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -233,6 +234,7 @@ class IPController(BaseParallelApplication):
         if self.restore_engines:
             self.log.info("Restoring ports and keys from %s; engines join anew", options.connection_path("engine"))
         code = 1
+        end_once()
         with contextlib.suppress(KeyboardInterrupt):
             code = run(options)
         clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])

@@ -20,6 +20,7 @@ from enginery.errors import ConnectionFileError
 from enginery.net import connection_file, profile_paths
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.liveness import is_controller_gone
+from enginery.net.signals import end_once
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -212,6 +213,7 @@ class IPEngine(BaseParallelApplication):
             sys.exit(EXIT_NO_CONTROLLER)
         options = self.options(connection)
         code = 1
+        end_once()
         with contextlib.suppress(KeyboardInterrupt):
             code = run(options)
         clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
