@@ -161,9 +161,13 @@ class IPEngine(BaseParallelApplication):
             self.fail(
                 f"the connection info is one for {connection.kind}s. Use the file that ends in -engine.json.", USAGE
             )
+        try:
+            connection = connection_file.with_keys(connection, self.keys())
+        except ConnectionFileError as error:
+            self.fail(str(error))
         path = self.connection_path
         settings = {
-            "connection": connection_file.with_keys(connection, self.keys()),
+            "connection": connection,
             "n": self.n,
             "cluster_id": self.cluster_id or connection.cluster_id,
             "profile_dir": self.profile_dir,
