@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-#: Longest wait for anything, in seconds; reached only when something is broken.
-PATIENCE = 30
+from waiting import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 
 
