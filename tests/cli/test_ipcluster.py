@@ -137,6 +137,14 @@ class TestRealClusters:
         process.signal(signal.SIGHUP)
         assert process.wait() == 0
 
+    def test_engines_that_are_stopped_before_they_can_tell(self, run, start, commands):
+        """As good as told: who stops a cluster that is just starting sees no failure."""
+        command = [sys.executable, "-c", "import time; time.sleep(60)"]
+        process = start("start", "-n", "1", f"--LocalEngineSetLauncher.engine_cmd={command}")
+        assert run("stop").returncode == 0
+        assert process.wait() == 0
+        assert commands.files() == []
+
     def test_a_controller_that_fails(self, run, commands):
         done = run("start", "-n", "1", "--", "--scheme=nonsense")
         assert done.returncode == 1
