@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, cast
 
+import traitlets
 from traitlets import Bool, Enum, Integer, List, Unicode, default
 from traitlets.config.application import catch_config_error
 
@@ -92,9 +93,11 @@ class IPController(BaseParallelApplication):
     location = Unicode(help="Host name or address of this host as others see it (default: its host name).").tag(
         config=True
     )
-    ports = Unicode("", help="Ports for clients and engines, such as '10101,10102' (default: any).").tag(config=True)
-    client_ports = Unicode("", help="Port for clients.").tag(config=True)
-    engine_ports = Unicode("", help="Port for engines.").tag(config=True)
+    ports = traitlets.Any("", help="Ports for clients and engines, such as '10101,10102' (default: any).").tag(
+        config=True
+    )
+    client_ports = traitlets.Any("", help="Port for clients.").tag(config=True)
+    engine_ports = traitlets.Any("", help="Port for engines.").tag(config=True)
     ssh_server = Unicode("", help="[user@]server[:port] that clients tunnel through.").tag(config=True)
     engine_ssh_server = Unicode("", help="[user@]server[:port] that engines tunnel through.").tag(config=True)
     reuse_files = Bool(False, help="Keep ports and keys of the connection files that are there.").tag(config=True)
