@@ -8,9 +8,8 @@ from typing import Any
 from traitlets import Unicode
 
 from enginery.cli.cluster_command import IPClusterApplication
-from enginery.cli.cluster_look import IPClusterClean, IPClusterList, IPClusterStop
+from enginery.cli.cluster_look import IPClusterClean, IPClusterList, IPClusterStatus, IPClusterStop
 from enginery.cli.cluster_start import IPClusterEngines, IPClusterStart
-from enginery.cli.cluster_status import IPClusterStatus
 from enginery.config.application import USAGE
 
 

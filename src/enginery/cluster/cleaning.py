@@ -23,9 +23,7 @@ CONNECTIONS: Final = "security/ipcontroller*-client.json", "security/ipcontrolle
 LOGS: Final = "log/*"
 
 
-def clean_cluster_files(
-    profile_dirs: Iterable[str | Path] | None = None, log: Any = None, *, force: bool = False
-) -> None:
+def clean_cluster_files(profile_dirs: Iterable[str | Path] | None = None, log: Any = None, force: bool = False) -> None:
     """Remove cluster files, connection files and logs of the given profiles (default: all).
 
     Raises ValueError that names the clusters that run, after the rest was removed: their files stay. With ``force``
@@ -56,8 +54,7 @@ def _running(folder: Path) -> Iterator[tuple[str, list[Path]]]:
         with contextlib.suppress(OSError, ValueError):
             cluster = Cluster.from_file(path, load_profile=False)
             if cluster.is_running:
-                launchers = [cluster.controller, *cluster.engines.values()]
-                outputs = [getattr(each, "output_file", None) for each in launchers]
+                outputs = [getattr(each, "output_file", None) for each in cluster.launchers()]
                 yield cluster_key(folder, cluster.cluster_id), [path, *filter(None, outputs)]
     for pattern in CONNECTIONS:
         for path in folder.glob(pattern):
