@@ -15,11 +15,12 @@ import pytest
 from traitlets.config import Config
 
 from enginery.cluster import outfit
+from enginery.cluster.cleaning import clean_cluster_files
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.cluster_file import read_cluster_file
 from enginery.cluster.launchers.base import EngineLauncher
 from enginery.cluster.launchers.local import LocalEngineSetLauncher
-from enginery.cluster.manager import ClusterManager, clean_cluster_files
+from enginery.cluster.manager import ClusterManager
 from enginery.cluster.waiting import statuses
 from enginery.errors import LauncherError
 from enginery.net.profile_paths import wait_for_file
@@ -342,7 +343,7 @@ class TestManager:
         assert not clusters["a:"].is_running
 
     def test_cleaning(self, tmp_path):
-        for name in ("security/cluster-x.json", "security/ipcontroller-x-client.json", "log/ipengine-1.log"):
+        for name in ("security/cluster-x.json", "security/ipcontroller-x-client.json", "log/ipengine-99999999.log"):
             path = tmp_path / name
             path.parent.mkdir(exist_ok=True)
             path.write_text("{}")
