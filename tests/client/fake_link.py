@@ -119,7 +119,8 @@ class FakeLink:
     def outstanding(self) -> int:
         return len(self.waiting)
 
-    def ask(self, name: str, arguments: dict[str, Any], timeout: float | None = None) -> object:
+    def ask(self, name: str, arguments: Any = None, timeout: float | None = None) -> object:
+        arguments = arguments or {}
         self.asked.append((name, arguments))
         if name == "why":
             return [self.reasons.get(task, "It runs on engine 0.") for task in arguments["tasks"]]

@@ -91,7 +91,7 @@ class Controller:
         """Say what was started, in the words that tools of earlier generations look for."""
         options = self._options
         log.info("Hub listening on %s for registration.", self._ports["engine"].urls[-1])
-        log.info("Hub using DB backend: 'NoDB'")
+        log.info("Hub using DB backend: %r", self._options.store)
         log.info("hub::created hub")
         log.info("task::using Python %s Task scheduler", options.scheme)
         log.info("Heartmonitor started: every %g s", options.heartbeat)
