@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
 from enginery.cluster.registry import find_launcher_class
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
     from enginery.cluster.cluster import Cluster
     from enginery.cluster.known import KnownCluster
+
+
+#: Settings by which a user decides where the controller listens, and the arguments that set them.
+ADDRESS_SETTINGS: Final = frozenset({"ip", "engine_ip", "client_ip", "transport"})
+ADDRESS_ARGUMENTS: Final = ADDRESS_SETTINGS | {f"IPController.{name}" for name in ADDRESS_SETTINGS}
 
 
 def new_id() -> str:
@@ -62,10 +68,21 @@ def make_controller_launcher(cluster: Cluster, traits: Mapping[str, Any]) -> Con
     if not isinstance(launcher, ControllerLauncher):
         msg = f"{launcher_class.__name__} launches no controller: derive it from ControllerLauncher."
         raise TypeError(msg)
-    settings = {"ip": cluster.controller_ip, "location": cluster.controller_location}
+    settings = {"ip": cluster.controller_ip or chosen_ip(cluster, launcher), "location": cluster.controller_location}
     told = [f"--{name}={value}" for name, value in settings.items() if value]
     launcher.controller_args = [*launcher.controller_args, *told, *cluster.controller_args]
     return launcher
+
+
+def chosen_ip(cluster: Cluster, launcher: ControllerLauncher) -> str:
+    """Where the controller listens if the user did not say: on the network if its engines are on other hosts."""
+    engines = find_launcher_class(cluster.engine_launcher_class, "engine")
+    if not (launcher.needs_network or engines.needs_network):
+        return ""
+    arguments = [*launcher.controller_args, *cluster.controller_args]
+    told = any(argument.lstrip("-").partition("=")[0] in ADDRESS_ARGUMENTS for argument in arguments)
+    settings = load_profile_config(Path(cluster.profile_dir), "ipcontroller_config").get("IPController", {})
+    return "" if told or not ADDRESS_SETTINGS.isdisjoint(settings) else "*"
 
 
 def make_engine_launcher(cluster: Cluster, n: int, engine_set_id: str, traits: Mapping[str, Any]) -> EngineLauncher:

@@ -65,6 +65,8 @@ class BaseLauncher(LoggingConfigurable):
     environment = Dict(Unicode(), help="Environment variables for the program.").tag(config=True)
     output_limit = Integer(100, help="How many of its last lines are shown when the program fails.").tag(config=True)
     stop_timeout = Float(60.0, help="Seconds until a program that does not leave is given up.").tag(config=True)
+    #: Whether the program runs on another host than this one, so that the controller must listen on the network.
+    needs_network = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -168,6 +170,10 @@ class BaseLauncher(LoggingConfigurable):
         """Send a signal to the program; for engine sets, to each engine."""
         msg = f"{type(self).__name__} cannot send signals. Use Client.send_signal({sig!r}) instead."
         raise LauncherError(msg)
+
+    def status(self) -> str:
+        """What the program does now, in one phrase such as ``job 4711 is PENDING: Resources``; empty: nothing to say."""
+        return ""
 
     def get_output(self, *, remove: bool = False) -> str:  # noqa: ARG002 - what others need
         """The last lines the program wrote; with ``remove``, what holds them is removed."""
