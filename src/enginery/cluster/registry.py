@@ -22,6 +22,8 @@ BUILT_IN: Final[dict[str, tuple[str, str]]] = {
     "pbs": ("enginery.cluster.launchers.batch_named", "PBS"),
     "sge": ("enginery.cluster.launchers.batch_named", "SGE"),
     "slurm": ("enginery.cluster.launchers.batch_named", "Slurm"),
+    "winhpc": ("enginery.cluster.launchers.winhpc", "WindowsHPC"),
+    "windowshpc": ("enginery.cluster.launchers.winhpc", "WindowsHPC"),
 }
 SUFFIX: Final[dict[Kind, str]] = {"controller": "ControllerLauncher", "engine": "EngineSetLauncher"}
 #: Modules of earlier generations whose classes go by the same names here.

@@ -327,11 +327,11 @@ def read_winhpc(text: str) -> list[Part]:
     fields: dict[str, str] = {
         key.strip().lower(): value.strip() for key, value in re.findall(r"^([^:\n]+?)\s*:(.*)$", text, re.MULTILINE)
     }
-    word = fields.get("state", "")
+    word: str = fields.get("state", "")
     if not word:
         return []
     reason = fields.get("pending reason") or fields.get("error message") or ""
-    phase = WINHPC_PHASES.get(word.lower(), "running")
+    phase: Phase = WINHPC_PHASES.get(str(word).lower(), "running")
     code = 0 if phase == "ended" else None
     return [Part(fields.get("job id", fields.get("id", "")), phase, word, reason, code)]
 

@@ -238,6 +238,8 @@ WINDOWS_HPC: Final = BatchSystem(
     query=(("job", "view", JOB),),
     read=lambda text, _job: states.read_winhpc(text),
     gone="(?i)not found|does not exist|invalid job",
+    job_id=r"ID:?\s*(\d+)",
+    job_id_group=1,
     script_mode=0o600,
     file_names=("ipcontroller_job.xml", "ipengineset_job.xml"),
     # Its jobs are XML documents, made from traits; see winhpc.py.
