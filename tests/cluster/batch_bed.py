@@ -9,6 +9,7 @@ from pathlib import Path
 
 FAKES = Path(__file__).with_name("fake_batch.py")
 COMMANDS = {
+    "slurm": ("sbatch", "srun", "squeue", "scancel"),
     "openpbs": ("qsub", "qstat", "qdel", "qsig"),
     "torque": ("qsub", "qstat", "qdel", "qsig"),
     "lsf": ("bsub", "bjobs", "bkill"),
@@ -26,21 +27,21 @@ class Bed:
         self.bin = folder / "bin"
         self.bin.mkdir()
         for name in COMMANDS[dialect]:
-            self.command(
-                name,
-                f"import sys; sys.argv[0] = {name!r}; import runpy\nrunpy.run_path({str(FAKES)!r}, run_name='__main__')",
-            )
+            self.install(name, [sys.executable, str(FAKES), name])
         # The usual folders are there for the shell's own commands only.
         monkeypatch.setenv("PATH", f"{self.bin}:/usr/bin:/bin")
         monkeypatch.setenv("FAKE_BATCH", str(self.state))
         monkeypatch.setenv("FAKE_DIALECT", dialect)
 
-    def command(self, name: str, program: str) -> Path:
+    def command(self, name: str, program: str) -> None:
         """Make a command of a Python program."""
+        self.install(name, [sys.executable, "-c", program])
+
+    def install(self, name: str, words: list[str]) -> None:
+        """Make a command that stands for others."""
         path = self.bin / name
-        path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(program)} "$@"\n')
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         path.chmod(0o755)
-        return path
 
     def say(self, name: str, text: str = "") -> None:
         """Switch a behaviour on: ``full``, ``refuse`` or ``down``."""

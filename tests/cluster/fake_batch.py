@@ -1,6 +1,6 @@
 """Commands of batch systems that behave as far as launchers can tell, and really run what is submitted.
 
-Installed under the names of the commands; state is kept in the folder ``$FAKE_BATCH``. A file ``full`` there lets jobs
+Run as ``python fake_batch.py <command> <its arguments>``; state is kept in the folder ``$FAKE_BATCH``. A file ``full`` there lets jobs
 wait, a file ``refuse`` turns them away with its text, a file ``down`` makes the queries fail.
 """
 
@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 FOLDER = Path(os.environ["FAKE_BATCH"])
 DIALECT = os.environ.get("FAKE_DIALECT", "")
-UNKNOWN = {"openpbs": 153, "torque": 153, "lsf": 255, "condor": 1, "hpc": 1}
+UNKNOWN = {"slurm": 1, "openpbs": 153, "torque": 153, "lsf": 255, "condor": 1, "hpc": 1}
 
 
 def fail(text: str, code: int = 1) -> None:
@@ -117,6 +117,56 @@ def directives(script: str, prefix: str) -> dict[str, str]:
 
 def is_ended(state: str) -> bool:
     return state not in {"pending", "running", "held"}
+
+
+# --- Slurm --------------------------------------------------------------------------------------------------------
+
+
+def sbatch() -> None:
+    script = Path(sys.argv[-1]).read_text()
+    kept = FOLDER / f"script.{os.getpid()}"
+    kept.write_text(script)
+    options = directives(script, "#SBATCH")
+    options.update(each.split("=", 1) for each in list(options) if "=" in each)
+    span = re.fullmatch(r"(\d+)-(\d+)", options.get("--array", ""))
+    tasks = [
+        {
+            "command": f"sh {shlex.quote(str(kept))}",
+            "output": options.get("--output", str(FOLDER / "out")),
+            "environment": {"SLURM_NTASKS": options.get("--ntasks", "1")},
+            "index": index,
+        }
+        for index in (range(int(span[1]), int(span[2]) + 1) if span else [0])
+    ]
+    print(f"Submitted batch job {Job.make(tasks, array=bool(span)).number}")
+
+
+def srun() -> None:
+    """Run the command once for each task, and wait for all."""
+    command = [each for each in sys.argv[1:] if not each.startswith("--kill-on-bad-exit")]
+    processes = [subprocess.Popen(command) for _ in range(int(os.environ["SLURM_NTASKS"]))]
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    sys.exit(max(process.wait() & 0xFF for process in processes))
+
+
+def squeue() -> None:
+    found = find(sys.argv[4].removeprefix("--jobs="), "slurm_load_jobs error: Invalid job id specified")
+    words = {"pending": "PENDING", "running": "RUNNING", "0": "COMPLETED", "271": "CANCELLED"}
+    for task, state in zip(found.data["tasks"], found.states(), strict=True):
+        index = f"_{task['index']}" if found.data["array"] else ""
+        code = int(state) << 8 if is_ended(state) and state != "271" else 0
+        print(
+            f"{found.number}{index}|{words.get(state, 'FAILED')}|{'Resources' if state == 'pending' else 'None'}|{code}|"
+        )
+
+
+def scancel() -> None:
+    if sys.argv[1] == "-s":
+        found = find(sys.argv[3], "")
+        for index in range(len(found.data["tasks"])):
+            found.kill(index, int(sys.argv[2]))
+        return
+    find(sys.argv[1], "").delete()
 
 
 # --- PBS ----------------------------------------------------------------------------------------------------------
@@ -343,7 +393,7 @@ def job() -> None:
     arguments = sys.argv[2:]
     assert any(each.startswith("/scheduler:HEAD") for each in arguments), arguments
     if sys.argv[1] == "submit":
-        root = ElementTree.parse(arguments[0].removeprefix("/jobfile:")).getroot()
+        root = ET.parse(arguments[0].removeprefix("/jobfile:")).getroot()
         space = {"h": "http://schemas.microsoft.com/HPCS2008/scheduler/"}
         tasks = [
             {
@@ -377,4 +427,4 @@ def job() -> None:
 
 
 if __name__ == "__main__":
-    globals()[Path(sys.argv[0]).name]()
+    globals()[sys.argv.pop(1)]()

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import daemons
+from services import daemons
 
 CONFIG = """\
 ClusterName=enginery

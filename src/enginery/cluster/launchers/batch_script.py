@@ -29,12 +29,12 @@ def render(template: str, namespace: Mapping[str, Any]) -> str:
     formatter = EvalFormatter()
     lines = []
     # Line by line, so that an error can say where it is.
-    for number, line in enumerate(template.splitlines(), 1):
+    for line in template.splitlines():
         try:
             lines.append(formatter.vformat(line, (), namespace))
         except Exception as error:  # an expression may raise anything
             msg = (
-                f"line {number} of the template, {line.strip()!r}, cannot be filled in: {type(error).__name__}: {error}. "
+                f"the line {line.strip()!r} of the template cannot be filled in: {type(error).__name__}: {error}. "
                 f"Known are {', '.join(sorted(namespace))}, and what you put into `namespace`; braces that belong to "
                 "the script itself are doubled: ${{HOME}}."
             )

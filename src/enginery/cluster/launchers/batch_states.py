@@ -300,7 +300,8 @@ def read_condor(text: str) -> list[Part]:
     """``condor_q -autoformat ClusterId ProcId JobStatus ExitCode HoldReason``; the same of ``condor_history``."""
     parts = []
     for cluster, process, number, status, words in CONDOR_LINE.findall(text):
-        phase, word = CONDOR_STATES.get(number, ("running", number))
+        known: tuple[Phase, str] = CONDOR_STATES.get(number, ("running", number))
+        phase, word = known
         code = int(status) if status != "undefined" and phase in {"ended", "failed"} else None
         phase = "failed" if code else phase
         parts.append(Part(f"{cluster}.{process}", phase, word, _said(words), code))
@@ -327,11 +328,11 @@ def read_winhpc(text: str) -> list[Part]:
     fields: dict[str, str] = {
         key.strip().lower(): value.strip() for key, value in re.findall(r"^([^:\n]+?)\s*:(.*)$", text, re.MULTILINE)
     }
-    word: str = fields.get("state", "")
+    word = fields.get("state", "")
     if not word:
         return []
     reason = fields.get("pending reason") or fields.get("error message") or ""
-    phase: Phase = WINHPC_PHASES.get(str(word).lower(), "running")
+    phase = WINHPC_PHASES.get(word.lower(), "running")
     code = 0 if phase == "ended" else None
     return [Part(fields.get("job id", fields.get("id", "")), phase, word, reason, code)]
 

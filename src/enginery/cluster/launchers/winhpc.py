@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any, Final
-from xml.etree import ElementTree
 
 from traitlets import Bool, Dict, Enum, Integer, List, Unicode
 from traitlets.config import Configurable
@@ -51,7 +51,7 @@ class WinHPCTask(WinHPCResources):
     work_directory = Unicode("", help="Folder it runs in.").tag(config=True)
     environment_variables = Dict(help="Further environment variables.").tag(config=True)
 
-    def element(self, command: list[str], output: str, environment: Mapping[str, str]) -> ElementTree.Element:
+    def element(self, command: list[str], output: str, environment: Mapping[str, str]) -> ET.Element:
         """The task as XML."""
         out = self.std_out_file_path or output
         attributes = {
@@ -64,12 +64,12 @@ class WinHPCTask(WinHPCResources):
             "StdErrFilePath": self.std_err_file_path or out,
             "WorkDirectory": self.work_directory,
         }
-        task = ElementTree.Element("Task", _text_of(attributes))
-        variables = ElementTree.SubElement(task, "EnvironmentVariables")
+        task = ET.Element("Task", _text_of(attributes))
+        variables = ET.SubElement(task, "EnvironmentVariables")
         for name, value in {**environment, **self.environment_variables}.items():
-            variable = ElementTree.SubElement(variables, "Variable")
-            ElementTree.SubElement(variable, "Name").text = name
-            ElementTree.SubElement(variable, "Value").text = value
+            variable = ET.SubElement(variables, "Variable")
+            ET.SubElement(variable, "Name").text = name
+            ET.SubElement(variable, "Value").text = value
         return task
 
 
@@ -109,7 +109,7 @@ class WinHPCJob(WinHPCResources):
     requested_nodes = Unicode("", help="Nodes to run on, by comma.").tag(config=True)
     project = Unicode("IPython", help="Project it belongs to.").tag(config=True)
 
-    def document(self, tasks: list[ElementTree.Element]) -> str:
+    def document(self, tasks: list[ET.Element]) -> str:
         """The job with its tasks as XML."""
         attributes = {
             "xmlns": NAMESPACE,
@@ -126,10 +126,10 @@ class WinHPCJob(WinHPCResources):
             "RequestedNodes": self.requested_nodes,
             "Project": self.project,
         }
-        job = ElementTree.Element("Job", _text_of(attributes))
-        ElementTree.SubElement(job, "Tasks").extend(tasks)
-        ElementTree.indent(job)
-        return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(job, encoding="unicode") + "\n"
+        job = ET.Element("Job", _text_of(attributes))
+        ET.SubElement(job, "Tasks").extend(tasks)
+        ET.indent(job)
+        return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(job, encoding="unicode") + "\n"
 
 
 class IPControllerJob(WinHPCJob):
