@@ -56,7 +56,7 @@ class Job:
         with open(task["output"], "ab") as output:
             # The shell outlives the command, to note how it ended.
             process = subprocess.Popen(
-                ["/bin/sh", "-c", f'trap : TERM\n{task["command"]}\necho $? > "$0"', str(code)],
+                ["/bin/sh", "-c", f'trap : TERM USR1\n{task["command"]}\necho $? > "$0"', str(code)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -355,8 +355,11 @@ def marks() -> dict[str, str]:
 
 
 def unquoted(text: str) -> list[str]:
-    inner = text.strip()[1:-1].replace('""', '"')
-    return [word.replace("''", "'") if False else word for word in shlex.split(inner.replace("''", "'\\''"))]
+    """Words of a double-quoted string, in which single quotes keep a word together."""
+    words = []
+    for name, quoted in re.findall(r"([^\s']*)((?:'[^']*')*)", text.strip()[1:-1].replace('""', '"')):
+        words += [name + quoted[1:-1].replace("''", "'")] if name or quoted else []
+    return words
 
 
 def condor_line(job: Job, index: int, state: str) -> str:

@@ -69,9 +69,11 @@ def launch(dialect, bed, tmp_path):
 
     def make(program, kind="EngineSet", **kwargs):
         module = winhpc if dialect == "hpc" else batch_named
+        path = tmp_path / f"program-{len(made)}.py"
+        path.write_text(program)
         command = {"EngineSet": "engine_cmd", "Controller": "controller_cmd"}[kind]
         given = {
-            command: [sys.executable, "-c", program],
+            command: [sys.executable, str(path)],
             "profile_dir": str(tmp_path / "profile"),
             "cluster_id": "c",
             "poll_interval": 0.05,
@@ -113,7 +115,8 @@ def test_engines_are_submitted_watched_and_stopped(launch, bed, dialect, tmp_pat
     assert launcher.status() == f"job {launcher.identifier} is {SYSTEMS[dialect][2]}"
     assert launcher.poll() is None
     assert len(bed.running()) == (1 if dialect == "slurm" else 3)
-    script = next((tmp_path / "profile" / "log").glob("*engine*-c-s*"))
+    script = launcher.script
+    assert script.parent == tmp_path / "profile" / "log"
     assert script.stat().st_mode & 0o077 == 0
     assert "hush" not in script.read_text()
     launcher.stop()
@@ -176,7 +179,7 @@ def test_another_process_takes_over(launch, bed, dialect):
     wait_for(lambda: "here" in heir.get_output())
     heir.stop()
     assert launcher.ends.get(timeout=30)["identifier"] == heir.identifier
-    with pytest.raises(NotRunning, match=f"job {heir.identifier}"):
+    with pytest.raises(NotRunning, match=f"job {heir.identifier[0]}"):
         type(launcher).from_dict(plain, **given)
     with pytest.raises(NotRunning):
         type(launcher).from_dict({}, **given)
