@@ -24,7 +24,7 @@ from traitlets import Float, Integer, List, Unicode, default
 from enginery.cluster.ctrl_c import held_back
 from enginery.cluster.launchers import batch_files, batch_states
 from enginery.cluster.launchers.base import BaseLauncher, ControllerLauncher, EngineLauncher, NotRunning, start_failure
-from enginery.cluster.launchers.batch_commands import Answer, run
+from enginery.cluster.launchers.batch_commands import SECRET, Answer, run
 from enginery.cluster.launchers.batch_job import Job
 from enginery.cluster.launchers.batch_scripted import ScriptedLauncher
 from enginery.cluster.launchers.batch_watch import Watch
@@ -87,7 +87,8 @@ class BatchSystemLauncher(ScriptedLauncher):
 
     def get_env(self) -> dict[str, str]:
         """As of every launcher, without the connection info (rule 1)."""
-        return {**BaseLauncher.get_env(self), **self.system.environment, **self.environment}
+        usual = {name: value for name, value in super().get_env().items() if name != SECRET}
+        return {**self.system.environment, **usual}
 
     def submit(self, n: int) -> None:
         """Write the script for ``n`` engines, submit it, and begin to watch the job. Raises LauncherError."""
