@@ -403,7 +403,8 @@ def job() -> None:
                 "command": task.get("CommandLine"),
                 "output": task.get("StdOutFilePath"),
                 "environment": {
-                    each[0].text: each[1].text for each in task.findall("h:EnvironmentVariables/h:Variable", space)
+                    each[0].text: each[1].text or ""
+                    for each in task.findall("h:EnvironmentVariables/h:Variable", space)
                 },
             }
             for task in root.findall("h:Tasks/h:Task", space)

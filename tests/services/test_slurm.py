@@ -91,13 +91,12 @@ def test_a_job_that_is_refused(site, profile):
 
 
 def test_a_job_that_waits_says_why(site, profile):
-    launcher = SlurmEngineSetLauncher(profile_dir=str(profile), options="--exclusive --nodes=2")
-    blocker = SlurmEngineSetLauncher(
-        profile_dir=str(profile), engine_cmd=["sleep", "600", "#"], options="--exclusive --nodes=2", engine_set_id="b"
-    )
-    blocker.start(2)
+    whole = "#!/bin/sh\n#SBATCH --exclusive --nodes=2\nexec sleep 600\n"
+    blocker = SlurmEngineSetLauncher(profile_dir=str(profile), batch_template=whole, engine_set_id="first")
+    launcher = SlurmEngineSetLauncher(profile_dir=str(profile), batch_template=whole, engine_set_id="second")
+    blocker.start(1)
     daemons.wait_until(lambda: "RUNNING" in blocker.status(), "a job that runs")
-    launcher.start(2)
+    launcher.start(1)
     daemons.wait_until(lambda: launcher.status().endswith("PENDING: Resources"), "the reason")
     heir = SlurmEngineSetLauncher.from_dict(launcher.to_dict(), profile_dir=str(profile))
     assert heir.status() == f"job {launcher.identifier} is PENDING: Resources"

@@ -11,6 +11,7 @@ from traitlets import Bool, Integer, Unicode, default
 
 from enginery.cli.cluster_command import ALREADY_STARTED, IPClusterApplication
 from enginery.cluster.cluster import Cluster
+from enginery.cluster.launchers import batch_named, winhpc
 from enginery.cluster.launchers.local import LocalControllerLauncher, LocalEngineSetLauncher
 from enginery.cluster.manager import cluster_key
 from enginery.config.application import BASE_ALIASES, BASE_CLASSES, BASE_FLAGS
@@ -43,7 +44,14 @@ START_ALIASES: Final[Any] = {
     "location": "Cluster.controller_location",
     "clean-logs": "IPClusterStart.clean_logs",
 }
-CLUSTER_CLASSES: Final[Any] = [*BASE_CLASSES, Cluster, LocalControllerLauncher, LocalEngineSetLauncher]
+CLUSTER_CLASSES: Final[Any] = [
+    *BASE_CLASSES,
+    Cluster,
+    LocalControllerLauncher,
+    LocalEngineSetLauncher,
+    *batch_named.LAUNCHERS,
+    *winhpc.LAUNCHERS,
+]
 
 
 class IPClusterEngines(IPClusterApplication):

@@ -23,7 +23,7 @@ from traitlets import Float, Integer, List, Unicode, default
 
 from enginery.cluster.ctrl_c import held_back
 from enginery.cluster.launchers import batch_files, batch_states
-from enginery.cluster.launchers.base import BaseLauncher, ControllerLauncher, EngineLauncher, NotRunning, start_failure
+from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher, NotRunning, start_failure
 from enginery.cluster.launchers.batch_commands import SECRET, Answer, run
 from enginery.cluster.launchers.batch_job import Job
 from enginery.cluster.launchers.batch_scripted import ScriptedLauncher

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from traitlets import Enum, Unicode
 
@@ -121,3 +121,18 @@ class HTCondorControllerLauncher(HTCondorLauncher, BatchControllerLauncher):
 
 class HTCondorEngineSetLauncher(HTCondorLauncher, BatchEngineSetLauncher):
     """Engines in a cluster of jobs of HTCondor."""
+
+
+#: What can be configured here.
+LAUNCHERS: Final = (
+    SlurmControllerLauncher,
+    SlurmEngineSetLauncher,
+    PBSControllerLauncher,
+    PBSEngineSetLauncher,
+    SGEControllerLauncher,
+    SGEEngineSetLauncher,
+    LSFControllerLauncher,
+    LSFEngineSetLauncher,
+    HTCondorControllerLauncher,
+    HTCondorEngineSetLauncher,
+)

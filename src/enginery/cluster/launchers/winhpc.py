@@ -202,6 +202,17 @@ class WindowsHPCEngineSetLauncher(WindowsHPCLauncher, BatchEngineSetLauncher):
         )
 
 
+#: What can be configured here.
+LAUNCHERS: Final = (
+    WindowsHPCControllerLauncher,
+    WindowsHPCEngineSetLauncher,
+    IPControllerJob,
+    IPEngineSetJob,
+    IPControllerTask,
+    IPEngineTask,
+)
+
+
 def _text_of(attributes: Mapping[str, Any]) -> dict[str, str]:
     """Attributes as XML has them; what is empty is left out."""
     return {
