@@ -133,7 +133,6 @@ def test_htcondor_wants_an_absolute_program_and_quotes_of_its_own(monkeypatch):
     assert made.make_script(8) == (
         "output = /out.$(Process)\n"
         "error = /out.$(Process).err\n"
-        "log = /out.events\n"
         "universe = vanilla\n"
         "executable = /bin/sh\n"
         """arguments = "'-c' 'it''s ""so""' '--profile-dir=/p' '--cluster-id=c'"\n"""

@@ -267,6 +267,8 @@ def test_one_phrase():
     assert states.describe("4711", [runs, runs, waits]) == "job 4711: 2 RUNNING, 1 PENDING (Resources)"
     assert states.describe("4711", [failed]) == "job 4711 is FAILED: NonZeroExitCode, exit code 3"
     assert states.describe("4711", [killed]) == "job 4711 is CANCELLED: signal 15"
+    held = [Part(f"4711.{number}", "stuck", "held", f"error on slot {number // 2}") for number in range(5)]
+    assert states.describe("4711", held) == "job 4711 is held: error on slot 0"
     assert states.describe("4711", []) == "job 4711 is not in the queue"
 
 

@@ -11,9 +11,6 @@ from pathlib import Path
 
 from enginery.cluster.launchers.process import last_lines
 
-#: Files that tell of the job, not by it.
-NOT_OUTPUT = ".events"
-
 
 def write_script(path: Path, text: str, mode: int) -> None:
     """Write a script with ``mode``. Raises OSError, and leaves nothing then."""
@@ -46,8 +43,7 @@ def output_files(output_file: str) -> list[Path]:
 
 def read_output(output_file: str, limit: int) -> str:
     """The last ``limit`` lines a job wrote, each file's under its name if there are several."""
-    files = [path for path in output_files(output_file) if path.suffix != NOT_OUTPUT]
-    texts = [(path, text) for path in files if (text := last_lines(path, limit))]
+    texts = [(path, text) for path in output_files(output_file) if (text := last_lines(path, limit))]
     lines: deque[str] = deque(maxlen=limit)
     for path, text in texts:
         lines.extend([f"[{path.name}]"] if len(texts) > 1 else [])

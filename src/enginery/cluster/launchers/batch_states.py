@@ -34,15 +34,23 @@ class Part:
 
 
 def describe(job_id: str, parts: Iterable[Part]) -> str:
-    """One phrase: ``job 4711 is PENDING: Resources``, or ``job 4711: 3 RUNNING, 1 PENDING (Resources)``."""
-    counted = Counter((part.word, ", ".join(filter(None, (part.reason, _code_in_words(part.code))))) for part in parts)
-    if not counted:
+    """One phrase: ``job 4711 is PENDING: Resources``, or ``job 4711: 3 RUNNING, 1 PENDING (Resources)``.
+
+    Where parts in one state have different reasons, the most frequent stands for all.
+    """
+    reasons: dict[str, Counter[str]] = {}
+    for part in parts:
+        told = ", ".join(filter(None, (part.reason, _code_in_words(part.code))))
+        reasons.setdefault(part.word, Counter())[told] += 1
+    if not reasons:
         return f"job {job_id} is not in the queue"
-    if len(counted) == 1:
-        word, reason = next(iter(counted))
+    usual = {word: counted.most_common(1)[0][0] for word, counted in reasons.items()}
+    if len(reasons) == 1:
+        ((word, reason),) = usual.items()
         return f"job {job_id} is {word}" + (f": {reason}" if reason else "")
+    counts = Counter({word: counted.total() for word, counted in reasons.items()})
     return f"job {job_id}: " + ", ".join(
-        f"{count} {word}" + (f" ({reason})" if reason else "") for (word, reason), count in counted.most_common()
+        f"{count} {word}" + (f" ({usual[word]})" if usual[word] else "") for word, count in counts.most_common()
     )
 
 

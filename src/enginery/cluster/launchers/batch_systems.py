@@ -225,7 +225,7 @@ HTCONDOR: Final = BatchSystem(
     queue=Directive(r"(?i)^\s*\+?(accounting_group|queue_name)\s*=", "accounting_group = {queue}"),
     output=Directive(
         r"(?i)^\s*output\s*=",
-        "output = {output_file}.$(Process)\nerror = {output_file}.$(Process).err\nlog = {output_file}.events",
+        "output = {output_file}.$(Process)\nerror = {output_file}.$(Process).err",
     ),
 )
 
