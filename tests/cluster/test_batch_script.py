@@ -197,7 +197,6 @@ def test_what_cannot_be_filled_in_is_named():
     text = str(caught.value)
     for words in (
         "SlurmEngineSetLauncher.batch_template",
-        "line 2",
         "echo ${HOME}",
         "'HOME'",
         "doubled",
