@@ -1,4 +1,4 @@
-"""A Slurm of our own on this host: munged, slurmctld and two slurmd, in a private folder, on free ports."""
+"""A Slurm of our own: munged, slurmctld and two slurmd, on this host or on those of a bed, in a private folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services import daemons
+from services.bed import Bed
 
 CONFIG = """\
 ClusterName=enginery
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={head}
 SlurmctldPort={ports[0]}
 SlurmUser=root
 SlurmdUser=root
@@ -44,33 +45,58 @@ MinJobAge=300
 SlurmctldTimeout=30
 SlurmdTimeout=60
 SlurmdParameters=config_overrides
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=128 RealMemory=4000 State=UNKNOWN
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=128 RealMemory=4000 State=UNKNOWN
-PartitionName=debug Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+{nodes}
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
-NODES = ("n1", "n2")
+#: What each node has; more than the machine, so that hundreds of engines find a place.
+ROOM = "CPUs=128 RealMemory=4000 State=UNKNOWN"
 
 
 @contextlib.contextmanager
-def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """Start it; the value is what its commands need in their environment."""
+def slurm(folder: Path, bed: Bed | None = None) -> Iterator[dict[str, str]]:
+    """Start it, its nodes on the hosts of ``bed`` if there is one; the value is what commands need in their environment."""
     daemons.need("slurmctld", "slurmd", "munged", "sbatch")
-    for name in ("munge", "run", "log", "state", *(f"spool-{node}" for node in NODES)):
+    nodes = [name for name in bed.names if name != "head"] if bed else ["n1", "n2"]
+    for name in ("munge", "run", "log", "state", *(f"spool-{node}" for node in nodes)):
         (folder / name).mkdir(parents=True, mode=0o755)
     folder.chmod(0o755)
     config = folder / "slurm.conf"
-    config.write_text(CONFIG.format(host=socket.gethostname(), ports=daemons.free_ports(3), folder=folder))
+    head, lines, ports = on_hosts(bed, nodes) if bed else on_this_host(nodes)
+    config.write_text(CONFIG.format(head=head, nodes="\n".join(lines), ports=ports, folder=folder))
     environment = {"SLURM_CONF": str(config)}
+
+    def run(host: str, *command: str) -> None:
+        daemons.run(bed.command(host, list(command)) if bed else command, environment)
+
     with contextlib.ExitStack() as ends:
         start_munge(folder / "munge")
         ends.callback(daemons.end_daemon, folder / "munge" / "pid")
-        daemons.run(["slurmctld", "-c"], environment)
-        ends.callback(daemons.end_daemon, folder / "run" / "slurmctld.pid")
-        for node in NODES:
-            daemons.run(["slurmd", "-N", node], environment)
-            ends.callback(daemons.end_daemon, folder / "run" / f"slurmd-{node}.pid")
-        daemons.wait_until(lambda: idle_nodes(environment) == len(NODES), "idle nodes of Slurm")
+        run("head", "slurmctld", "-c")
+        if bed is None:  # a bed takes its processes with it, and their ids are not ours
+            ends.callback(daemons.end_daemon, folder / "run" / "slurmctld.pid")
+        for node in nodes:
+            run(node, "slurmd", *([] if bed else ["-N", node]))
+            if bed is None:
+                ends.callback(daemons.end_daemon, folder / "run" / f"slurmd-{node}.pid")
+        daemons.wait_until(lambda: idle_nodes(environment, bed) == len(nodes), "idle nodes of Slurm")
         yield environment
+
+
+def on_this_host(nodes: list[str]) -> tuple[str, list[str], list[int]]:
+    """Where the controller and the nodes are, and ports: all here."""
+    host = socket.gethostname()
+    ports = daemons.free_ports(1 + len(nodes))
+    lines = [
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} {ROOM}"
+        for node, port in zip(nodes, ports[1:], strict=True)
+    ]
+    return f"{host}(127.0.0.1)", lines, ports
+
+
+def on_hosts(bed: Bed, nodes: list[str]) -> tuple[str, list[str], list[int]]:
+    """The same on hosts of their own."""
+    lines = [f"NodeName={node} NodeAddr={bed.address(node)} {ROOM}" for node in nodes]
+    return f"head({bed.address('head')})", lines, [16817]
 
 
 def start_munge(folder: Path) -> None:
@@ -85,9 +111,10 @@ def start_munge(folder: Path) -> None:
     )
 
 
-def idle_nodes(environment: dict[str, str]) -> int:
+def idle_nodes(environment: dict[str, str], bed: Bed | None) -> int:
     """How many nodes wait for work."""
-    return daemons.run(["sinfo", "-h", "-N", "-o", "%t"], environment).split().count("idle")
+    command = ["sinfo", "-h", "-N", "-o", "%t"]
+    return daemons.run(bed.command("head", command) if bed else command, environment).split().count("idle")
 
 
 def queue(environment: dict[str, str]) -> list[str]:

@@ -1,0 +1,54 @@
+"""A Slurm whose nodes are separate hosts: engines reach a controller that shares with them nothing but files."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from services import slurm
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+#: What a user types on the login node.
+PROGRAM = """
+import os, sys
+import enginery as ipp
+
+def where():
+    import socket
+    return socket.gethostname()
+
+cluster = ipp.Cluster(engines="slurm", n=4, profile_dir=sys.argv[1])
+cluster.config.SlurmLauncher.options = "--nodes=2 --ntasks-per-node=2"
+cluster.config.SlurmEngineSetLauncher.environment = {"XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"]}
+with cluster as rc:
+    print(sorted(rc[:].apply_sync(where)))
+    print(rc[:].map_sync(len, ["a" * n for n in range(8)]))
+    print(sorted({url.rpartition(":")[0] for url in cluster._client_info().urls if url.startswith("tcp")}))
+"""
+
+
+@pytest.fixture
+def environment(bed):
+    with slurm.slurm(bed.folder / "slurm", bed) as environment:
+        yield environment
+
+
+@pytest.mark.row(68)
+def test_engines_on_other_hosts(bed, environment, tmp_path):
+    found = bed.run(
+        "head",
+        [sys.executable, "-c", PROGRAM, str(bed.folder / "profile")],
+        env=bed.environment(**environment),
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert found.stdout.splitlines() == [
+        "['h1', 'h1', 'h2', 'h2']",
+        "[0, 1, 2, 3, 4, 5, 6, 7]",
+        "['tcp://0.0.0.0']",
+    ]
+    left = bed.run("head", ["squeue", "-h"], env=bed.environment(**environment))
+    assert left.stdout == ""
