@@ -52,3 +52,37 @@ def test_engines_on_other_hosts(bed, environment, tmp_path):
     ]
     left = bed.run("head", ["squeue", "-h"], env=bed.environment(**environment))
     assert left.stdout == ""
+
+
+UNREACHABLE = """
+import sys
+import enginery as ipp
+
+cluster = ipp.Cluster(engines="slurm", n=2, profile_dir=sys.argv[1], controller_ip="127.0.0.1", engine_timeout=12)
+cluster.config.SlurmLauncher.options = "--nodes=2"
+try:
+    cluster.start_and_connect_sync()
+except TimeoutError as error:
+    print(error)
+"""
+
+
+def test_engines_that_cannot_reach_the_controller_say_why(bed, environment):
+    found = bed.run(
+        "head",
+        [sys.executable, "-c", UNREACHABLE, str(bed.folder / "profile")],
+        env=bed.environment(**environment),
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    # It comes from the hosts, by the job's output, into the exception of whoever waits.
+    for words in (
+        "0 of 2 engines connected within 12 s",
+        "no answer from the controller at tcp://127.0.0.1:",
+        "from host h1. The controller on 'head' listens on loopback only and this is 'h1'. Start it with --ip='*'",
+        "from host h2.",
+    ):
+        assert words in found.stdout
+    left = bed.run("head", ["squeue", "-h"], env=bed.environment(**environment))
+    assert left.stdout == ""

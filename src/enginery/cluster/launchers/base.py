@@ -5,9 +5,10 @@ the program is gone calls ``notify_stop``; callbacks given to ``on_stop`` then r
 once for those who come late.
 
 To write a launcher for another system, derive from ``ControllerLauncher`` or ``EngineLauncher`` and define ``start``
-and ``stop``; make ``notify_stop`` be called when the program ends; define ``signal``, ``to_dict`` and ``from_dict``
-if the system can do it. ``start``, ``stop`` and ``signal`` may be coroutine functions. Register the class as an entry
-point in ``enginery.controller_launchers`` or ``enginery.engine_launchers``, or name it by its dotted path.
+and ``stop``; make ``notify_stop`` be called when the program ends; define ``status``, ``signal``, ``to_dict`` and
+``from_dict`` if the system can do it. ``start``, ``stop`` and ``signal`` may be coroutine functions. Register the class as
+an entry point in ``enginery.controller_launchers`` or ``enginery.engine_launchers``, or name it by its dotted path.
+``docs/how-to/custom-launchers.md`` has worked examples.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class BaseLauncher(LoggingConfigurable):
     identifier = Unicode("")
     #: Whether the program is told to leave when this process is gone.
     owned = Bool(False)
+    #: Whether the program may run on another host, so that the controller has to listen for those.
+    needs_network = False
     profile_dir = Unicode("")
     cluster_id = Unicode("")
     #: The cluster's file, to be removed by whoever is left when this process is gone.
@@ -65,8 +68,6 @@ class BaseLauncher(LoggingConfigurable):
     environment = Dict(Unicode(), help="Environment variables for the program.").tag(config=True)
     output_limit = Integer(100, help="How many of its last lines are shown when the program fails.").tag(config=True)
     stop_timeout = Float(60.0, help="Seconds until a program that does not leave is given up.").tag(config=True)
-    #: Whether the program runs on another host than this one, so that the controller must listen on the network.
-    needs_network = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -122,6 +123,10 @@ class BaseLauncher(LoggingConfigurable):
         """Whether the program runs, as far as is known."""
         return self.state == "running"
 
+    def status(self) -> str:
+        """What the program is waiting for, in one phrase such as "job 4711 is PENDING: Resources"; "" for nothing."""
+        return ""
+
     def poll(self) -> int | None:
         """The exit code once it has ended and is known, else None."""
         return self.stop_data.get("exit_code")
@@ -170,10 +175,6 @@ class BaseLauncher(LoggingConfigurable):
         """Send a signal to the program; for engine sets, to each engine."""
         msg = f"{type(self).__name__} cannot send signals. Use Client.send_signal({sig!r}) instead."
         raise LauncherError(msg)
-
-    def status(self) -> str:
-        """What the program does now, in one phrase such as ``job 4711 is PENDING: Resources``; empty: nothing to say."""
-        return ""
 
     def get_output(self, *, remove: bool = False) -> str:  # noqa: ARG002 - what others need
         """The last lines the program wrote; with ``remove``, what holds them is removed."""
