@@ -65,19 +65,23 @@ def slurm(folder: Path, bed: Bed | None = None) -> Iterator[dict[str, str]]:
     config.write_text(CONFIG.format(head=head, nodes="\n".join(lines), ports=ports, folder=folder))
     environment = {"SLURM_CONF": str(config)}
 
-    def run(host: str, *command: str) -> None:
-        daemons.run(bed.command(host, list(command)) if bed else command, environment)
-
     with contextlib.ExitStack() as ends:
+
+        def start(host: str, program: str, name: str, *arguments: str) -> None:
+            pid_file = folder / "run" / f"{name}.pid"
+            if bed is None:
+                daemons.run([program, *arguments], environment)
+                ends.callback(daemons.end_daemon, pid_file)
+            else:
+                daemons.run(bed.command(host, [program, *arguments]), environment)
+                # Its process id is the host's own.
+                ends.callback(bed.run, host, ["sh", "-c", f"kill $(cat {pid_file})"], check=False)
+
         start_munge(folder / "munge")
         ends.callback(daemons.end_daemon, folder / "munge" / "pid")
-        run("head", "slurmctld", "-c")
-        if bed is None:  # a bed takes its processes with it, and their ids are not ours
-            ends.callback(daemons.end_daemon, folder / "run" / "slurmctld.pid")
+        start("head", "slurmctld", "slurmctld", "-c")
         for node in nodes:
-            run(node, "slurmd", *([] if bed else ["-N", node]))
-            if bed is None:
-                ends.callback(daemons.end_daemon, folder / "run" / f"slurmd-{node}.pid")
+            start(node, "slurmd", f"slurmd-{node}", *([] if bed else ["-N", node]))
         daemons.wait_until(lambda: idle_nodes(environment, bed) == len(nodes), "idle nodes of Slurm")
         yield environment
 

@@ -63,7 +63,6 @@ def test_engines_that_cannot_start(site, profile):
         "The set of 2 engines ended before the engines had connected",
         "is failed",
         "/no/such/python",
-        "script: ",
     ):
         assert words in str(error)
     assert error.code == 127

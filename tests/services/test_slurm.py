@@ -68,7 +68,6 @@ def test_engines_that_cannot_start(site, profile):
         "The set of 2 engines ended before the engines had connected",
         "is FAILED",
         "/no/such/python",
-        "script: ",
     ):
         assert words in str(error)
     assert error.code

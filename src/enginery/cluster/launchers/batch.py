@@ -237,10 +237,7 @@ class BatchSystemLauncher(ScriptedLauncher):
     def explained_failure(self, who: str, what: str) -> LauncherError:
         """An error that says what became of the job."""
         state = self.status()
-        if self.script is not None:
-            what = f"{what}{f': {state}' if state else ''} (script: {self.script})"
-        elif state:
-            what = f"{what}: {state}"
+        what = f"{what}: {state}" if state else what
         return start_failure(self, who, what)
 
     # --- handing over -----------------------------------------------------------------------------------------------

@@ -147,7 +147,9 @@ class Job:
         return None if now - self._missed < patience else []
 
     def _tell_news(self, parts: list[Part]) -> None:
-        """Log which parts failed while others go on."""
+        """Log which parts failed while others go on; the end of all is told by whoever started them."""
+        if all(part.phase in batch_states.OVER for part in parts):
+            return
         before = {part.id: part.phase for part in self.parts}
         failed = [part for part in parts if part.phase in {"failed", "stuck"} and before.get(part.id) != part.phase]
         if failed and not self.is_cancelled:
