@@ -23,6 +23,7 @@ CHAPTERS = {
         "docs/how-to/results.md",
         "docs/how-to/errors.md",
         "docs/how-to/clusters.md",
+        "docs/how-to/batch.md",
         "docs/how-to/commands.md",
         "docs/how-to/custom-launchers.md",
         "docs/how-to/arrays.md",

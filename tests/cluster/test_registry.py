@@ -59,15 +59,15 @@ def test_an_entry_point(monkeypatch):
             return MyLauncher
 
     class Original(Entry):
-        name, value = "pbs", "ipyparallel.cluster.launcher:PBSEngineSetLauncher"
+        name, value = "oar", "ipyparallel.cluster.launcher:OAREngineSetLauncher"
 
     groups = {"enginery.engine_launchers": [Entry()], "ipyparallel.engine_launchers": [Original()]}
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: groups.get(group, []))
     assert find_launcher_class("mine", "engine") is MyLauncher
     with pytest.raises(ValueError, match="no controller launcher 'mine'"):
         find_launcher_class("mine", "controller")
-    with pytest.raises(ValueError, match="no engine launcher 'pbs'"):
-        find_launcher_class("pbs", "engine")
+    with pytest.raises(ValueError, match="no engine launcher 'oar'"):
+        find_launcher_class("oar", "engine")
 
 
 def test_the_short_name_leads_back():

@@ -16,6 +16,14 @@ Kind = Literal["controller", "engine"]
 #: Short name -> module and the prefix of its classes.
 BUILT_IN: Final[dict[str, tuple[str, str]]] = {
     "local": ("enginery.cluster.launchers.local", "Local"),
+    "batch": ("enginery.cluster.launchers.batch", "Batch"),
+    "htcondor": ("enginery.cluster.launchers.batch_named", "HTCondor"),
+    "lsf": ("enginery.cluster.launchers.batch_named", "LSF"),
+    "pbs": ("enginery.cluster.launchers.batch_named", "PBS"),
+    "sge": ("enginery.cluster.launchers.batch_named", "SGE"),
+    "slurm": ("enginery.cluster.launchers.batch_named", "Slurm"),
+    "winhpc": ("enginery.cluster.launchers.winhpc", "WindowsHPC"),
+    "windowshpc": ("enginery.cluster.launchers.winhpc", "WindowsHPC"),
 }
 SUFFIX: Final[dict[Kind, str]] = {"controller": "ControllerLauncher", "engine": "EngineSetLauncher"}
 #: Modules of earlier generations whose classes go by the same names here.
