@@ -162,8 +162,6 @@ class IPEngine(BaseParallelApplication):
             self.fail(
                 f"the connection info is one for {connection.kind}s. Use the file that ends in -engine.json.", USAGE
             )
-        if self.startup_script and not Path(self.startup_script).is_file():
-            self.fail(f"there is no start-up script {self.startup_script!r} on {platform.node()!r}.")
         try:
             connection = connection_file.with_keys(connection, self.keys())
         except ConnectionFileError as error:
@@ -220,7 +218,10 @@ class IPEngine(BaseParallelApplication):
             clean_up_after_owner(self.owner_pid or None, [Path(path) for path in self.owner_files], patience=DYING)
             sys.exit(EXIT_NO_CONTROLLER)
         options = self.options(connection)
-        if why := hopeless(connection):
+        why = hopeless(connection)
+        if self.startup_script and not Path(self.startup_script).is_file():
+            why = f"there is no start-up script {self.startup_script!r} on {platform.node()!r}."
+        if why:
             clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
             self.fail(why)
         code = 1
