@@ -16,7 +16,7 @@ from enginery.config.controller import HIGHEST_PORT, HeartMonitor, Session, Task
 from enginery.config.fields import build
 from enginery.controller.options import ControllerOptions
 from enginery.net import profile_paths
-from enginery.net.addresses import default_location, is_loopback
+from enginery.net.addresses import default_location, is_loopback, is_wildcard, reachable_location
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -94,7 +94,7 @@ class IPController(BaseParallelApplication):
 
     @default("location")
     def _default_location(self) -> str:
-        return default_location()
+        return reachable_location() if is_wildcard(self.ip) else default_location()
 
     @default("client_json_file")
     def _default_client_json_file(self) -> str:

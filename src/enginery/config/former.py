@@ -31,7 +31,7 @@ SETTINGS: Final = {
     "HubFactory.regport": "IPController.engine_ports",
     "IPController.regport": "IPController.engine_ports",
     "MPI.use": "IPEngine.use_mpi",
-    "MPI.init_script": "IPEngine.startup_command",
+    "MPI.init_script": "IPEngine.init_mpi",
 }
 #: Settings without a successor -> what to do instead.
 GONE: Final = {

@@ -194,7 +194,9 @@ class Server:
             # Its nanny's word of its end has overtaken its own hello.
             self._refuse(port, peer, "Refused", "This engine has ended, its nanny says.")
             return
-        engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
+        engine = self.scheduler.engine_joined(
+            hello.uuid, hello.pid, hello.host, hello.id, now, hello.engine_set, hello.rank
+        )
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
         self._become(peer, "engine", To.ENGINE, number, now)

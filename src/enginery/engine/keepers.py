@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: How long an orphaned engine may take to die of SIGKILL before the nanny reports it all the same, in seconds.
 DYING: Final = 1.0
+#: How long a rank of MPI gets at least to leave by itself, in seconds: MPI_Finalize waits for the other ranks.
+FINALIZING: Final = 2.0
 #: Column of the exit status in ``/proc/<pid>/stat``, counted behind the name of the program.
 EXIT_STATUS_COLUMN: Final = 49
 
@@ -204,7 +206,7 @@ class ParentKeeper:
         """Stop the engine, hard if it does not leave in time. There is no host to exit with ``code``."""
         del code
         self._cause = reason
-        if has_ended(self._engine, grace):
+        if has_ended(self._engine, max(grace, FINALIZING)):
             return
         self._engine.send(signal.SIGTERM)
         if not has_ended(self._engine, self._stop_timeout):
