@@ -62,4 +62,24 @@ def broken_engines() -> None:
     sys.exit("no numpy here")
 
 
+def mpiexec() -> None:
+    """Run the program once, and tell it of how many ranks it is one."""
+    ranks, program = sys.argv[sys.argv.index("-n") + 1], sys.argv[sys.argv.index("-n") + 2 :]
+    os.environ["FAKE_RANKS"] = ranks
+    os.execv(program[0], program)
+
+
+def broken_mpiexec() -> None:
+    print("There are not enough slots available in the system", file=sys.stderr)
+    sys.exit(213)
+
+
+def rank() -> None:
+    """Tell what it was told, and leave on SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(json.dumps({"argv": sys.argv[2:], "ranks": os.environ["FAKE_RANKS"]}), flush=True)
+    Path(os.environ["FAKE_MARK"]).write_text("here", encoding="utf-8")
+    signal.pause()
+
+
 globals()[sys.argv[1]]()

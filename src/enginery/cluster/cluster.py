@@ -287,7 +287,8 @@ class Cluster(KnownCluster):
                 finish(launcher.signal(number))
                 continue
             with self._own_client() as client:
-                ids = [each.id for each in client.link.engines.values() if each.pid in pids]
+                engines = client.link.engines.values()
+                ids = [each.id for each in engines if each.engine_set == launcher.engine_set_id or each.pid in pids]
                 client.send_signal(number, targets=ids, block=True)
 
     def signal_engine_sync(self, engine_id: int, signum: int | str) -> None:

@@ -57,6 +57,8 @@ class BaseLauncher(LoggingConfigurable):
     identifier = Unicode("")
     #: Whether the program is told to leave when this process is gone.
     owned = Bool(False)
+    #: Whether the program may run on another host, so that the controller has to listen for those.
+    needs_network = False
     profile_dir = Unicode("")
     cluster_id = Unicode("")
     #: The cluster's file, to be removed by whoever is left when this process is gone.
@@ -235,9 +237,14 @@ class EngineLauncher(BaseLauncher):
         """The command with the cluster's arguments, then the user's."""
         return [*self.engine_cmd, *self.cluster_args, *self.engine_args]
 
+    @property
+    def set_env(self) -> dict[str, str]:
+        """As of every launcher, and which set of engines it is."""
+        return {"IPP_ENGINE_SET": self.engine_set_id, **super().get_env()}
+
     def get_env(self) -> dict[str, str]:
         """As of every launcher, and how to reach the controller: keys do not belong on command lines."""
-        environment = super().get_env()
+        environment = self.set_env
         if self.connection is not None:
             environment["IPP_CONNECTION_INFO"] = re.sub(r"\s*\n\s*", "", self.connection.dumps())
         return environment
