@@ -36,6 +36,8 @@ _ROOM: Final = "enginery.cluster.launchers"
 BUILT_IN: Final[dict[str, Family]] = {
     "local": Family(f"{_ROOM}.local", "Local"),
     "mpi": Family(f"{_ROOM}.mpi", "MPI"),
+    "ssh": Family(f"{_ROOM}.ssh", "SSH"),
+    "sshproxy": Family(f"{_ROOM}.ssh_proxy", "SSHProxy", ("engine",)),
 }
 #: Other short names, of earlier generations and of class names.
 ALIASES: Final = {"mpiexec": "mpi", "windowshpc": "winhpc", "condor": "htcondor"}

@@ -249,6 +249,11 @@ class EngineLauncher(BaseLauncher):
             environment["IPP_CONNECTION_INFO"] = re.sub(r"\s*\n\s*", "", self.connection.dumps())
         return environment
 
+    @property
+    def engine_count(self) -> int | None:
+        """How many engines there are by this launcher's own settings; None if those say nothing of it."""
+        return None
+
     def engine_pids(self) -> frozenset[int] | None:
         """Ids of processes on this host among which its engines are; None if ``signal`` reaches engines itself."""
         return None

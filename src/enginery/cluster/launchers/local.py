@@ -158,7 +158,7 @@ class LocalControllerLauncher(LocalProcessLauncher, ControllerLauncher):
         # Where descriptors cannot be passed on, the pipe takes the place of standard output.
         self.start_and_listen([*self.args, *self.owner_args], stdout=not POSIX)
 
-    def start_and_listen(self, args: Sequence[str], *, stdout: bool) -> None:
+    def start_and_listen(self, args: Sequence[str], *, stdout: bool, **kwargs: Any) -> None:
         """Run a command that is told by ``--ready-fd`` to report on a pipe: its standard output, or another one."""
         assert self.output_file is not None
         self._ready, told = os.pipe()
@@ -166,7 +166,7 @@ class LocalControllerLauncher(LocalProcessLauncher, ControllerLauncher):
             if stdout:
                 # Kept open: who writes to a standard output without a reader dies of it.
                 self._kept = os.dup(self._ready)
-                self.launch([*args, f"--ready-fd={STDOUT}"], self.output_file, stdout=told)
+                self.launch([*args, f"--ready-fd={STDOUT}"], self.output_file, stdout=told, **kwargs)
             else:
                 self.launch([*args, f"--ready-fd={told}"], self.output_file, pass_fds=(told,))
         finally:
