@@ -82,4 +82,28 @@ def rank() -> None:
     signal.pause()
 
 
+def remote_engines() -> None:
+    """Tell what it was told, leave on SIGTERM, and say so on SIGUSR1."""
+
+    def react(number: int, _frame: object) -> None:
+        print("got SIGUSR1", flush=True)
+        sys.exit(11)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGUSR1, react)
+    info = os.environ.get("IPP_CONNECTION_INFO")
+    told = {
+        "argv": sys.argv[2:],
+        "info": json.loads(info) if info else None,
+        "owner": next((each for each in sys.argv if each.startswith("--owner-pid=")), ""),
+        "pid": os.getpid(),
+        "parent": os.getppid(),
+        "folder": os.getcwd(),
+    }
+    part = Path(os.environ["FAKE_MARK"]).with_suffix(".part")
+    part.write_text(json.dumps(told), encoding="utf-8")
+    part.rename(os.environ["FAKE_MARK"])
+    signal.pause()
+
+
 globals()[sys.argv[1]]()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import queue
+import re
 import signal
 import subprocess
 import sys
@@ -124,7 +126,7 @@ def test_a_second_job_gets_ids_in_the_order_of_its_ranks(cluster):
     client[:].execute(RANKS, block=True)
     assert client[:]["ranks"] == [(0, 2, 0), (1, 2, 1), (0, 3, 2), (1, 3, 3), (2, 3, 4)]
     one.restart_engines_sync(next(iter(one.engines)))
-    client.wait_for_engines(5, timeout=PATIENCE)
+    assert wait_until(lambda: len(client) == 5 and 0 not in client.ids)
     client[:].execute(RANKS, block=True)
     assert client[:]["ranks"] == [(0, 3, 2), (1, 3, 3), (2, 3, 4), (0, 2, 5), (1, 2, 6)]
 
@@ -158,15 +160,15 @@ def test_a_loop_in_python_is_interrupted_at_once(cluster):
 def test_a_rank_that_dies_takes_the_job_with_it_and_mpiexec_says_why(cluster):
     one = cluster(n=2)
     client = one.start_and_connect_sync()
-    end = one.engine_set.on_stop
-    ends = []
-    end(ends.append)
+    ends = queue.SimpleQueue()
+    one.engine_set.on_stop(ends.put)
     dying = client[1].execute("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", block=False)
-    with pytest.raises(EngineError, match="SIGKILL"):
+    # mpiexec may have taken note of its end before its nanny could.
+    with pytest.raises(EngineError, match="SIGKILL|died without a word, as by a signal; how, only mpiexec knows"):
         dying.get(timeout=PATIENCE)
-    assert one.engine_set.join(PATIENCE)
-    assert ends[0]["exit_code"] != 0
-    assert "signal 9" in ends[0]["output"] or "KILLED BY SIGNAL: 9" in ends[0]["output"]
+    end = ends.get(timeout=PATIENCE)
+    assert end["exit_code"] != 0
+    assert re.search("signal:? 9", end["output"])
 
 
 def test_another_mpi_than_that_of_mpiexec_is_refused_in_words(mpich, tmp_path, monkeypatch):
@@ -227,12 +229,12 @@ def by_hand(tmp_path, starter, monkeypatch):
     """A controller that somebody has started, and how to start ranks beside it."""
     mpiexec, python = starter
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    controller = subprocess.Popen([sys.executable, "-m", "enginery.controller"], stderr=subprocess.DEVNULL)
+    controller = subprocess.Popen([sys.executable, "-m", "enginery.controller"], stderr=None)
     started = []
 
     def start(*arguments, n=4):
         command = [*mpiexec, "-n", str(n), python, "-m", "enginery.engine", *arguments]
-        started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        started.append(subprocess.Popen(command, stderr=None))
         return enginery.Client(timeout=PATIENCE)
 
     yield start
@@ -247,7 +249,8 @@ def test_row_054_ranks_without_mpi_init(by_hand):
     with by_hand() as client:
         client.wait_for_engines(4, timeout=PATIENCE)
         assert client.ids == [0, 1, 2, 3]
-        assert not any(client[:].apply_sync(lambda: "mpi4py" in __import__("sys").modules))
+        client[:].execute("import sys; initialised = 'mpi4py' in sys.modules", block=True)
+        assert not any(client[:]["initialised"])
         # What was not done at the start can be done later: each engine is the very process that mpiexec started.
         client[:].execute("from mpi4py import MPI; found = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size", block=True)
         assert client[:]["found"] == [(rank, 4) for rank in range(4)]

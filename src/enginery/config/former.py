@@ -16,6 +16,7 @@ CLASSES: Final = {
     "EngineFactory": "IPEngine",
     "IPEngineApp": "IPEngine",
     "IPClusterApp": "IPCluster",
+    **{f"MPIExec{kind}": f"MPI{kind}" for kind in ("Launcher", "ControllerLauncher", "EngineSetLauncher")},
 }
 _MOVED: Final = (
     "controller_launcher_class", "engine_launcher_class", "controller_ip", "controller_location", "delay", "n",
@@ -103,5 +104,5 @@ def modern_settings(config: Config) -> tuple[Config, list[str]]:
 def _value(name: str, value: Any) -> Any:
     if name == "MPI.use":
         # Once the name of a package; by now, whether.
-        return str(bool(value)) if isinstance(value, str) else bool(value)
+        return bool(value)
     return str(value) if name.endswith(".regport") and isinstance(value, int) else value

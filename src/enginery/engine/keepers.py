@@ -221,7 +221,7 @@ class ParentKeeper:
         self._selector.unregister(self._engine.fileno())
         code = self._cell.code if self._cell.code != UNSAID else exit_code_of_zombie(self._engine.pid)
         if code is None:
-            code, note = 1, "ended; nobody but mpiexec knows its exit code"
+            code, note = 1, "died without a word, as by a signal; how, only mpiexec knows: see what that has written"
         else:
             note = describe(code, cause=OVERDUE if self._cell.overdue >= 0 else self._cause)
         exited = EngineExited(self._uuid, self._engine.pid, code, self._cell.balanced, self._cell.direct, note)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: The first thing the remote Python does: it reads and runs the text of remote_side. One line that every shell takes.
 BOOTSTRAP: Final = (
     "'exec(\"import os\\nn=int(os.read(0,8))\\ns=bytes()\\nwhile len(s)<n:\\n r=os.read(0,n-len(s))\\n s+=r\\n"
-    ' if not r: raise SystemExit(3)\\nexec(s)")\''
+    " if not r: raise SystemExit(3)\\nexec(s)\")'"
 )
 #: How often a word is sent that keeps the lease of the other side, in seconds.
 BEAT: Final = 15.0

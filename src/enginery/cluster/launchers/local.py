@@ -68,6 +68,10 @@ class LocalProcessLauncher(BaseLauncher):
         named = [part for part in (self.cluster_id, *parts) if part]
         return profile_paths.log_path(folder, program, *named)
 
+    def process_env(self) -> dict[str, str]:
+        """Environment variables set for the process on this host."""
+        return self.get_env()
+
     def launch(self, args: Sequence[str], output: Path, **kwargs: Any) -> LocalProcess:
         """Start the program and the thread that waits for its end. Raises ProcessStateError, LauncherError."""
         if self.state != "before":
@@ -75,7 +79,7 @@ class LocalProcessLauncher(BaseLauncher):
             raise LauncherError(msg)
         self.log.debug("Starting %s", " ".join(args))
         with held_back():  # or a process might run that nobody knows
-            self.process = LocalProcess.start(args, environment=self.get_env(), output=output, **kwargs)
+            self.process = LocalProcess.start(args, environment=self.process_env(), output=output, **kwargs)
             self.identifier = str(self.process.pid)
             self.notify_start()
             self.process.watch(self._ended)

@@ -156,7 +156,9 @@ class Side:
         self.order = order
         for folder in order["folders"]:
             os.makedirs(os.path.expanduser(folder), mode=0o700, exist_ok=True)
-        self.tell("here", host=socket.gethostname(), pid=os.getpid(), python=platform.python_version(), path=sys.executable)
+        self.tell(
+            "here", host=socket.gethostname(), pid=os.getpid(), python=platform.python_version(), path=sys.executable
+        )
 
     def start(self) -> None:
         """Start the program."""

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from traitlets import Dict, Float, Integer, List, Tuple, Unicode, default
+from traitlets import Container, Dict, Float, Integer, List, Tuple, Unicode, default
 
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
 from enginery.cluster.launchers.carrier import BOOTSTRAP
@@ -71,7 +71,14 @@ class SSHLauncher(LocalProcessLauncher):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         #: What was set, by configuration or arguments, as opposed to what is a default.
-        self.given = {name: getattr(self, name) for name in SHARED if self.has_trait(name) and self.trait_has_value(name)}
+        self.given = {name: getattr(self, name) for name in SHARED if self._is_set(name)}
+
+    def _is_set(self, name: str) -> bool:
+        trait = self.traits().get(name)
+        if trait is None or not self.trait_has_value(name):
+            return False
+        # Of plain values the default is there from the beginning; lists are made when they are asked for.
+        return isinstance(trait, Container) or getattr(self, name) != trait.default_value
 
     @default("remote_profile_dir")
     def _default_remote_profile_dir(self) -> str:
@@ -108,6 +115,10 @@ class SSHLauncher(LocalProcessLauncher):
     def get_env(self) -> dict[str, str]:
         """Environment variables of the program on the other host."""
         return {**super().get_env(), "IPP_PROFILE_DIR": self.remote_profile_dir}
+
+    def process_env(self) -> dict[str, str]:
+        """None for the process on this host: what is set is meant for the other one."""
+        return {}
 
     # --- how it gets there ---
 
@@ -317,9 +328,7 @@ class SSHEngineSetLauncher(SSHEngineLauncher):
                 )
                 raise LauncherError(msg)
             if unknown := settings.keys() - set(SSHEngineLauncher.class_trait_names(config=True)) - {"n"}:
-                msg = (
-                    f"SSHEngineSetLauncher.engines[{host!r}] sets {min(unknown)!r}, which SSHEngineLauncher does not have."
-                )
+                msg = f"SSHEngineSetLauncher.engines[{host!r}] sets {min(unknown)!r}, which SSHEngineLauncher does not have."
                 raise LauncherError(msg)
             found[host] = settings
         return found
@@ -360,7 +369,9 @@ class SSHEngineSetLauncher(SSHEngineLauncher):
             )
             raise LauncherError(msg)
         if wanted > places:
-            self.log.warning("%d engines are wanted, but SSHEngineSetLauncher.engines has places for %d", wanted, places)
+            self.log.warning(
+                "%d engines are wanted, but SSHEngineSetLauncher.engines has places for %d", wanted, places
+            )
         self.n = min(wanted, places)
         hosts = [each.host_order() for each in self.launchers(self.n)]
         self.launch_carrier(hosts, self.log_file("ipengine", self.engine_set_id or os.getpid()))

@@ -16,7 +16,9 @@ HANG_UP: Final = int(getattr(signal, "SIGHUP", signal.SIGTERM))
 class SSHProxyEngineSetLauncher(SSHEngineLauncher):
     """Engines started by ``ipcluster engines`` on another host, such as the login node of a batch system."""
 
-    ipcluster_cmd = List(Unicode(), help="The command there (default: remote_python -m enginery.cluster).").tag(config=True)
+    ipcluster_cmd = List(Unicode(), help="The command there (default: remote_python -m enginery.cluster).").tag(
+        config=True
+    )
     ipcluster_args = List(Unicode(), help="Its further arguments.").tag(config=True)
 
     @default("ipcluster_cmd")
