@@ -109,11 +109,11 @@ MPI.COMM_WORLD.Allreduce(mine, total)
 """,
         block=True,
     )
-    import numpy
+    import numpy as np
 
-    expected = sum(numpy.random.default_rng(rank).random(1000) for rank in range(4))
-    assert all(numpy.allclose(each, expected) for each in view["total"])
-    assert numpy.allclose(sum(view["mine"]), expected)
+    expected = sum(np.random.default_rng(rank).random(1000) for rank in range(4))
+    assert all(np.allclose(each, expected) for each in view["total"])
+    assert np.allclose(sum(view["mine"]), expected)
     view.clear(block=True)
     view.execute(RANKS, block=True)
 

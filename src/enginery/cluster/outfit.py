@@ -92,9 +92,9 @@ def default_ip(cluster: Cluster, given: Sequence[str]) -> str:
 def places(cluster: Cluster) -> int | None:
     """How many engines the launcher of engines has places for by its own settings; None if those say nothing of it."""
     launcher_class = find_launcher_class(cluster.engine_launcher_class, "engine")
-    if getattr(launcher_class, "engine_count", None) in {None, EngineLauncher.engine_count}:
+    if not issubclass(launcher_class, EngineLauncher) or launcher_class.engine_count is EngineLauncher.engine_count:
         return None
-    return launcher_class(parent=cluster, log=cluster.log).engine_count  # type: ignore[attr-defined]  # just asked
+    return launcher_class(parent=cluster, log=cluster.log).engine_count
 
 
 def make_engine_launcher(cluster: Cluster, n: int, engine_set_id: str, traits: Mapping[str, Any]) -> EngineLauncher:

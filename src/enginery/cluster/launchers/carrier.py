@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -64,7 +65,8 @@ class Host:
             wanted["ssh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
         )
         for stream, kind in ((self.process.stdout, "out"), (self.process.stderr, "err")):
-            carrier.listen(stream, lambda stream=stream, kind=kind: self._read(stream, kind))
+            assert stream is not None
+            carrier.listen(stream, partial(self._read, stream, kind))
         source = Path(__file__).with_name("remote_side.py").read_bytes()
         self._send(b"%08d" % len(source) + source)
         self.wish("order", **wanted["order"])
@@ -219,9 +221,8 @@ class Carrier:
                     host.hang_up()
         return self._code
 
-    def listen(self, stream: IO[bytes] | None, read: Callable[[], None]) -> None:
+    def listen(self, stream: IO[bytes], read: Callable[[], None]) -> None:
         """Have ``read`` called when there is something on ``stream``."""
-        assert stream is not None
         self._selector.register(stream, selectors.EVENT_READ, read)
 
     def forget(self, stream: IO[bytes]) -> None:

@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 #: Begins each line that is an event: what a login shell prints does not.
@@ -38,6 +39,10 @@ LAST_WORDS = 0.5
 #: Exit code for a controller that cannot be reached.
 UNREACHABLE = 5
 PR_SET_PDEATHSIG = 1
+#: Addresses that mean every interface of the controller's host.
+WILDCARDS = ("*", "0.0.0.0", "[::]")  # noqa: S104  # compared with, never bound here
+#: What SSH_CONNECTION holds: address and port of the client, address and port of the server.
+CONNECTION_PARTS = 4
 
 
 class Unreachable(Exception):
@@ -155,7 +160,7 @@ class Side:
         """Make the folders that files will be sent to, and say where we are."""
         self.order = order
         for folder in order["folders"]:
-            os.makedirs(os.path.expanduser(folder), mode=0o700, exist_ok=True)
+            Path(folder).expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)
         self.tell(
             "here", host=socket.gethostname(), pid=os.getpid(), python=platform.python_version(), path=sys.executable
         )
@@ -169,13 +174,13 @@ class Side:
             if order.get("connection"):
                 environment["IPP_CONNECTION_INFO"] = json.dumps(reachable(order["connection"], order["locations"]))
             if order.get("owned"):
-                command.append("--owner-pid=%d" % os.getpid())
+                command.append(f"--owner-pid={os.getpid()}")
             if order.get("locate") and server_address():
-                command.append("--location=%s" % server_address())
+                command.append(f"--location={server_address()}")
             told = -1
             if order.get("reports"):
                 self.ready, told = os.pipe()
-                command.append("--ready-fd=%d" % told)
+                command.append(f"--ready-fd={told}")
             self.process = subprocess.Popen(
                 command,
                 env=environment,
@@ -240,7 +245,7 @@ class Side:
         while self.output() >= 0 and select.select([self.output()], [], [], max(0.0, deadline - time.monotonic()))[0]:
             self.relay()
         self.kill()
-        code = self.process.returncode
+        code = int(self.process.returncode)
         self.tell("exited", code=code, dropped=self.dropped)
         self.flush()
         return code if code >= 0 else 128 - code
@@ -269,20 +274,20 @@ def reachable(info: dict[str, Any], locations: list[str]) -> dict[str, Any]:
         if not url.startswith("tcp://"):
             continue
         host, _, port = url[6:].rpartition(":")
-        wild = host in ("*", "0.0.0.0", "[::]")
+        wild = host in WILDCARDS
         from_here = (os.environ.get("SSH_CONNECTION") or "").split(" ")[0]
         candidates = [info.get("location"), from_here, *locations] if wild else [host.strip("[]")]
         for candidate in dict.fromkeys(filter(None, candidates)):
             try:
                 socket.create_connection((candidate, int(port)), ANSWER).close()
             except OSError as error:
-                failures.append("%s:%s (%s)" % (candidate, port, error.strerror or error))
+                failures.append(f"{candidate}:{port} ({error.strerror or error})")
             else:
                 return dict(info, location=candidate) if wild else info
+    tried = ", ".join(failures) or "nothing: it does not listen on the network"
     raise Unreachable(
-        "%s cannot reach the controller. Tried %s. Let it listen on an address that leads there (controller_ip, "
-        "controller_location), or have engines tunnel to it (ipcontroller --enginessh)."
-        % (socket.gethostname(), ", ".join(failures) or "nothing: it does not listen on the network")
+        f"{socket.gethostname()} cannot reach the controller. Tried {tried}. Let it listen on an address that leads there "
+        "(controller_ip, controller_location), or have engines tunnel to it (ipcontroller --enginessh)."
     )
 
 
@@ -295,7 +300,7 @@ def is_served(path: str) -> bool:
 def server_address() -> str:
     """The address by which the other side has reached this host."""
     parts = (os.environ.get("SSH_CONNECTION") or "").split(" ")
-    return parts[2] if len(parts) == 4 else ""
+    return parts[2] if len(parts) == CONNECTION_PARTS else ""
 
 
 def die_with_parent() -> None:

@@ -228,14 +228,19 @@ class SSHControllerLauncher(SSHLauncher, LocalControllerLauncher):
         """Wait until the controller is ready. Raises LauncherError at once if it ends instead."""
         infos = super().get_connection_info(timeout)
         _, host, _ = self.target()
-        for kind, info in infos.items():
-            # Sockets of that host mean nothing here, or something else.
-            urls = tuple(url for url in info.urls if url.startswith("tcp://"))
-            if kind == "client" and urls and not is_local(host):
-                infos[kind] = info = ConnectionInfo.from_dict({**info.to_dict(), "url": urls[0], "urls": list(urls)})
-            if "to_fetch" not in self.given:
+        # Sockets of that host mean nothing here, or something else.
+        if not is_local(host):
+            infos["client"] = without_sockets(infos["client"])
+        if "to_fetch" not in self.given:
+            for kind, info in infos.items():
                 info.save(self.connection_files[kind])
         return infos
+
+
+def without_sockets(info: ConnectionInfo) -> ConnectionInfo:
+    """The same connection, for another host."""
+    urls = [url for url in info.urls if url.startswith("tcp://")]
+    return ConnectionInfo.from_dict({**info.to_dict(), "url": urls[0], "urls": urls}) if urls else info
 
 
 class SSHEngineLauncher(SSHLauncher, EngineLauncher):
