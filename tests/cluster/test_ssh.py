@@ -240,6 +240,16 @@ def test_engines_are_told_what_is_secret_and_no_command_line_is(launch, tmp_path
     assert not Path(f"/proc/{told['pid']}").exists()
 
 
+def test_the_python_there_is_named_as_a_shell_understands_it(launch, tmp_path, home):
+    (home / "python").symlink_to(sys.executable)
+    launcher = launch(SSHEngineSetLauncher, "", engines={"one": {"n": 1, "remote_python": "~/python"}})
+    del launcher.given["engine_cmd"]
+    launcher.engines["one"]["engine_args"] = ["--no-such-flag"]
+    launcher.start()
+    assert launcher.ends.get(timeout=30)["exit_code"] != 0
+    assert "unknown" in launcher.get_output() or "no-such-flag" in launcher.get_output()
+
+
 def test_a_login_shell_may_talk(launch, tmp_path):
     launcher = launch(SSHEngineLauncher, "remote_engines", hostname="noisy", connection=ENGINE_INFO)
     launcher.start(1)

@@ -169,7 +169,9 @@ class Side:
         """Start the program."""
         order = self.order
         environment = {**os.environ, **order["environment"]}
-        command = list(order["command"])
+        first, *rest = order["command"]
+        # How a shell has found this Python, the system need not find it.
+        command = [sys.executable if first == order.get("python") else str(Path(first).expanduser()), *rest]
         try:
             if order.get("connection"):
                 environment["IPP_CONNECTION_INFO"] = json.dumps(reachable(order["connection"], order["locations"]))

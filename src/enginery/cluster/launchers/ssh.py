@@ -161,6 +161,7 @@ class SSHLauncher(LocalProcessLauncher):
         connection = self.connection_to_send
         order = {
             "command": self.program_args,
+            "python": self.remote_python,
             "environment": {key: value for key, value in self.get_env().items() if key != "IPP_CONNECTION_INFO"},
             "folders": sorted(folders),
             "patience": self.stop_seconds_until_kill / 2,
