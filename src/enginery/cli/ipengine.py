@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import Any, Final, cast
@@ -133,6 +134,8 @@ class IPEngine(BaseParallelApplication):
             self.fail(
                 f"the connection info is one for {connection.kind}s. Use the file that ends in -engine.json.", USAGE
             )
+        if self.startup_script and not Path(self.startup_script).is_file():
+            self.fail(f"there is no start-up script {self.startup_script!r} on {platform.node()!r}.")
         path = self.connection_path
         settings = {
             "connection": connection,
@@ -187,12 +190,16 @@ class IPEngine(BaseParallelApplication):
         # Imported before the connection info is awaited: a launcher starts this process beside the controller, so
         # that the imports of both overlap. Not at the top: --help need not wait for zmq.
         from enginery.engine.host import run
+        from enginery.net.reach import hopeless
 
         connection = self.find_connection()
         if connection is None:
             clean_up_after_owner(self.owner_pid or None, [Path(path) for path in self.owner_files], patience=DYING)
             sys.exit(EXIT_NO_CONTROLLER)
         options = self.options(connection)
+        if why := hopeless(connection):
+            clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
+            self.fail(why)
         code = 1
         with contextlib.suppress(KeyboardInterrupt):
             code = run(options)

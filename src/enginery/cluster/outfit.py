@@ -75,12 +75,14 @@ def make_controller_launcher(cluster: Cluster, traits: Mapping[str, Any]) -> Con
 
 
 def default_ip(cluster: Cluster, given: Sequence[str]) -> str:
-    """Where the controller listens if nobody said so: everywhere for engines that run on other hosts.
+    """Where the controller listens if nobody said so: everywhere if it or its engines run on other hosts.
 
     Where they find it then follows from its host's name and addresses. Empty for the controller's own default: this
     host alone, or what the arguments ``given`` or the profile's configuration say.
     """
-    if not find_launcher_class(cluster.engine_launcher_class, "engine").needs_network:
+    engines = find_launcher_class(cluster.engine_launcher_class, "engine")
+    controller = find_launcher_class(cluster.controller_launcher_class, "controller")
+    if not (engines.needs_network or controller.needs_network):
         return ""
     if any(SAYS_WHERE.match(each) for each in given):
         return ""
@@ -107,5 +109,6 @@ def make_engine_launcher(cluster: Cluster, n: int, engine_set_id: str, traits: M
     if not isinstance(launcher, EngineLauncher):
         msg = f"{launcher_class.__name__} launches no engines: derive it from EngineLauncher."
         raise TypeError(msg)
-    launcher.engine_args = [*launcher.engine_args, *cluster.engine_args]
+    restart = ["--restart"] if cluster.restart_on_crash else []
+    launcher.engine_args = [*launcher.engine_args, *restart, *cluster.engine_args]
     return launcher

@@ -141,12 +141,13 @@ class HostKeeper:
             cell = self._cells[started.slot]
             note = describe(-KILL, cause=reason)
             reports.append(
-                EngineExited(uuid, started.pid, -KILL, cell.balanced, cell.direct, note),
+                EngineExited(uuid, started.pid, -KILL, cell.balanced, cell.direct, note, expected=True),
             )
             self._forget(uuid)
         # Those it started in its last moment, without coming to say so, die with it as well.
         for uuid, cell in self._unheard.items():
-            reports.append(EngineExited(uuid, 0, -KILL, cell.balanced, cell.direct, describe(-KILL, cause=reason)))
+            note = describe(-KILL, cause=reason)
+            reports.append(EngineExited(uuid, 0, -KILL, cell.balanced, cell.direct, note, expected=True))
         return [*reports, Leave(reason)]
 
 
@@ -161,6 +162,7 @@ class ParentKeeper:
         self._cell = cell
         self._stop_timeout = stop_timeout
         self._cause = ""
+        self._stopped = False
         self._engine = watch_process(pid)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._engine.fileno(), selectors.EVENT_READ, self._engine_ended)
@@ -205,7 +207,7 @@ class ParentKeeper:
     def stop(self, reason: str, grace: float, code: int) -> None:
         """Stop the engine, hard if it does not leave in time. There is no host to exit with ``code``."""
         del code
-        self._cause = reason
+        self._cause, self._stopped = reason, True
         if has_ended(self._engine, max(grace, FINALIZING)):
             return
         self._engine.send(signal.SIGTERM)
@@ -224,7 +226,10 @@ class ParentKeeper:
             code, note = 1, "died without a word, as by a signal; how, only mpiexec knows: see what that has written"
         else:
             note = describe(code, cause=OVERDUE if self._cell.overdue >= 0 else self._cause)
-        exited = EngineExited(self._uuid, self._engine.pid, code, self._cell.balanced, self._cell.direct, note)
+        cell = self._cell
+        exited = EngineExited(
+            self._uuid, self._engine.pid, code, cell.balanced, cell.direct, note, expected=self._stopped
+        )
         return [exited, Leave("the engine ended")]
 
 

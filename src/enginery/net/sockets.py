@@ -9,9 +9,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try, is_served
+from enginery.net.reach import explain
 from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from enginery.net.channel import Channel
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 #: First and longest pause between attempts to connect on this host, in seconds.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
+#: When it is told for the first time why nobody is reached, in seconds; then after twice as long, and so on.
+FIRST_WORD: Final = 5.0
 #: Peers that may knock at once, as a thousand engines that start together do.
 BACKLOG: Final = 1024
 
@@ -38,12 +42,13 @@ def dial(info: ConnectionInfo) -> Channel:
     return RoutedChannel(info, url)
 
 
-def dial_patiently(info: ConnectionInfo, patience: float) -> Channel:
+def dial_patiently(info: ConnectionInfo, patience: float, tell: Callable[[str], object] | None = None) -> Channel:
     """As ``dial``, but try again for ``patience`` seconds while nobody listens: engines may come before a controller.
 
-    Raises OSError when that is over.
+    ``tell`` is told from time to time why it does not work. Raises OSError when the time is over.
     """
-    deadline = time.monotonic() + patience
+    began = time.monotonic()
+    deadline, word = began + patience, began + FIRST_WORD
     pause = FIRST_PAUSE
     while True:
         try:
@@ -52,6 +57,9 @@ def dial_patiently(info: ConnectionInfo, patience: float) -> Channel:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise
+            if tell is not None and time.monotonic() >= word:
+                word += 2 * (word - began)
+                tell(explain(info))
             time.sleep(min(pause, left))  # nothing tells of a socket that will be made some day
             pause = min(2 * pause, LONGEST_PAUSE)
 
