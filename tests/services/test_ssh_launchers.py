@@ -24,7 +24,8 @@ pytestmark = pytest.mark.slow
 
 SOURCE = Path(enginery.__file__).parents[1]
 #: The library, and the tests, whose functions engines import.
-PATH = os.pathsep.join([str(SOURCE), str(Path(__file__).parents[2])])
+TESTS = Path(__file__).parents[1]
+PATH = os.pathsep.join(map(str, [SOURCE, TESTS.parent, TESTS]))
 PATIENCE = 30.0
 
 

@@ -60,6 +60,7 @@ class Host:
         self._heard = {"out": b"", "err": b""}
         self._text = ""  #: output of the program since its last line end
         self._is_here = False
+        self._runs = False
         self._exited: int | None = None
         self.process = subprocess.Popen(
             wanted["ssh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
@@ -74,6 +75,11 @@ class Host:
     def wish(self, what: str, **more: Any) -> None:
         """Tell the other side what is wanted."""
         self._send((json.dumps({"do": what, **more}) + "\n").encode())
+
+    @property
+    def broke(self) -> bool:
+        """Whether the connection ended while the program ran, and not the program."""
+        return self._runs and self._exited is None
 
     def hang_up(self) -> None:
         """End the connection, whatever the other side does."""
@@ -119,6 +125,7 @@ class Host:
                 if self._copy("send"):
                     self.wish("start")
             case "started":
+                self._runs = True
                 self._say(f"{told['command']} runs there as process {told['pid']}")
             case "failed":
                 self._say(f"could not start: {told['what']}")
@@ -233,7 +240,7 @@ class Carrier:
         """A connection has ended."""
         if host.code and not self.stopping:
             self._code = self._code or host.code
-            if time.monotonic() - self._began < EARLY and self._there():
+            if time.monotonic() - self._began < EARLY and not host.broke and self._there():
                 self.stop(f"{host.name} failed at the start")
 
     def stop(self, reason: str) -> None:
