@@ -25,13 +25,19 @@ CHAPTERS = {
         "docs/how-to/clusters.md",
         "docs/how-to/mpi.md",
         "docs/how-to/ssh.md",
+        "docs/how-to/commands.md",
         "docs/how-to/custom-launchers.md",
         "docs/how-to/arrays.md",
         "docs/how-to/scheduling.md",
         "docs/how-to/notebooks.md",
         "docs/how-to/migrating.md",
     ),
-    "Reference": ("docs/reference/api.md", "docs/reference/commands.md", "docs/reference/protocol.md"),
+    "Reference": (
+        "docs/reference/api.md",
+        "docs/reference/commands.md",
+        "docs/reference/protocol.md",
+        "docs/reference/former-interfaces.md",
+    ),
     "Why": ("docs/why.md", "ARCHITECTURE.md", "CHANGELOG.md"),
 }
 _NOT_IN_ANCHORS = re.compile(r"[^\w\- ]")
