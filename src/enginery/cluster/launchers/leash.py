@@ -32,13 +32,22 @@ SIGNALLED: Final = 128
 
 def run(owner: int, files: Sequence[Path], command: Sequence[str]) -> int:
     """Run ``command`` until it ends or ``owner`` is gone; returns its exit code."""
-    process = subprocess.Popen(list(command))
+    started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        process.send_signal(number)
+        if started:
+            started[0].send_signal(number)
+        else:
+            early.append(number)
 
+    # Before there is a program, or a signal in its first instant would end this one alone.
     for name in PASSED_ON:
         signal.signal(getattr(signal, name), pass_on)
+    process = subprocess.Popen(list(command))
+    started.append(process)
+    for number in early:
+        process.send_signal(number)
     if not _ends_before(process, owner):
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -59,11 +68,10 @@ def _ends_before(process: subprocess.Popen[bytes], owner: int) -> bool:
         theirs = os.pidfd_open(owner)
     except ProcessLookupError:
         return False
-    finally_ready = select.poll()
-    finally_ready.register(ours, select.POLLIN)
-    finally_ready.register(theirs, select.POLLIN)
-    ready = dict(finally_ready.poll())
-    return ours in ready
+    ends = select.poll()
+    ends.register(ours, select.POLLIN)
+    ends.register(theirs, select.POLLIN)
+    return ours in dict(ends.poll())
 
 
 def main(argv: Sequence[str]) -> int:
