@@ -25,6 +25,7 @@ CHAPTERS = {
         "docs/how-to/clusters.md",
         "docs/how-to/mpi.md",
         "docs/how-to/ssh.md",
+        "docs/how-to/batch.md",
         "docs/how-to/commands.md",
         "docs/how-to/custom-launchers.md",
         "docs/how-to/arrays.md",

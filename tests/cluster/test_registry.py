@@ -43,7 +43,7 @@ def test_names_of_one_class(name):
 
 
 @pytest.mark.parametrize(("short", "family"), BUILT_IN.items())
-def test_every_family_by_short_name_prefix_and_class_name(short, family):
+def test_every_family_by_short_name_prefix_and_class_name(short, family, caplog):
     for kind in family.kinds:
         found = find_launcher_class(short, kind)
         assert found.__name__ == family.prefix + registry.SUFFIX[kind]
@@ -51,6 +51,7 @@ def test_every_family_by_short_name_prefix_and_class_name(short, family):
         assert find_launcher_class(short.upper(), kind) is found
         assert find_launcher_class(found.__name__, kind) is found
         assert abbreviate_launcher_class(found) == short
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", ["mpiexec", "MPIExec", "MPIExecEngineSetLauncher"])

@@ -6,6 +6,8 @@ packages=(
     openssh-server openssh-client  # tunnels, and programs started on other hosts
     iproute2 util-linux            # the bed of separate hosts: ip, nsenter, unshare, setpriv
     openmpi-bin                    # mpiexec; mpi4py of the project's environment finds its library
+    slurm-wlm slurmctld slurmd slurm-client munge           # Slurm
+    gridengine-master gridengine-exec gridengine-client     # Grid Engine
 )
 
 # A second MPI, apart from the first in an environment of its own: mpi4py takes the library it finds first.

@@ -68,21 +68,20 @@ def make_controller_launcher(cluster: Cluster, traits: Mapping[str, Any]) -> Con
         msg = f"{launcher_class.__name__} launches no controller: derive it from ControllerLauncher."
         raise TypeError(msg)
     given = [*launcher.controller_args, *cluster.controller_args]
-    settings = {"ip": cluster.controller_ip or default_ip(cluster, given), "location": cluster.controller_location}
+    ip = cluster.controller_ip or default_ip(cluster, given, is_elsewhere=launcher.needs_network)
+    settings = {"ip": ip, "location": cluster.controller_location}
     told = [f"--{name}={value}" for name, value in settings.items() if value]
     launcher.controller_args = [*launcher.controller_args, *told, *cluster.controller_args]
     return launcher
 
 
-def default_ip(cluster: Cluster, given: Sequence[str]) -> str:
-    """Where the controller listens if nobody said so: everywhere if it or its engines run on other hosts.
+def default_ip(cluster: Cluster, given: Sequence[str], *, is_elsewhere: bool = False) -> str:
+    """Where the controller listens if nobody said so: everywhere for engines on other hosts, or if it is on another.
 
     Where they find it then follows from its host's name and addresses. Empty for the controller's own default: this
     host alone, or what the arguments ``given`` or the profile's configuration say.
     """
-    engines = find_launcher_class(cluster.engine_launcher_class, "engine")
-    controller = find_launcher_class(cluster.controller_launcher_class, "controller")
-    if not (engines.needs_network or controller.needs_network):
+    if not (is_elsewhere or find_launcher_class(cluster.engine_launcher_class, "engine").needs_network):
         return ""
     if any(SAYS_WHERE.match(each) for each in given):
         return ""

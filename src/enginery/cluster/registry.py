@@ -38,6 +38,13 @@ BUILT_IN: Final[dict[str, Family]] = {
     "mpi": Family(f"{_ROOM}.mpi", "MPI"),
     "ssh": Family(f"{_ROOM}.ssh", "SSH"),
     "sshproxy": Family(f"{_ROOM}.ssh_proxy", "SSHProxy", ("engine",)),
+    "batch": Family(f"{_ROOM}.batch", "Batch"),
+    "htcondor": Family(f"{_ROOM}.batch_named", "HTCondor"),
+    "lsf": Family(f"{_ROOM}.batch_named", "LSF"),
+    "pbs": Family(f"{_ROOM}.batch_named", "PBS"),
+    "sge": Family(f"{_ROOM}.batch_named", "SGE"),
+    "slurm": Family(f"{_ROOM}.batch_named", "Slurm"),
+    "winhpc": Family(f"{_ROOM}.winhpc", "WindowsHPC"),
 }
 #: Other short names, of earlier generations and of class names.
 ALIASES: Final = {"mpiexec": "mpi", "windowshpc": "winhpc", "condor": "htcondor"}
@@ -70,7 +77,7 @@ def find_launcher_class(name: str | type[BaseLauncher], kind: Kind) -> type[Base
         family = BUILT_IN[short]
         if kind not in family.kinds:
             raise _unknown(name, kind)
-        if former or short != _short_name(plain, kind, ALIASES.keys()):
+        if former or _short_name(plain, kind, ALIASES.keys()) not in {short, family.prefix.lower()}:
             _tell(name, short)
         return _checked(getattr(importlib.import_module(family.module), family.prefix + SUFFIX[kind]), name)
     for found, entry in _entry_points(kind):
