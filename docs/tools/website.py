@@ -23,6 +23,8 @@ CHAPTERS = {
         "docs/how-to/results.md",
         "docs/how-to/errors.md",
         "docs/how-to/clusters.md",
+        "docs/how-to/mpi.md",
+        "docs/how-to/ssh.md",
         "docs/how-to/batch.md",
         "docs/how-to/commands.md",
         "docs/how-to/custom-launchers.md",

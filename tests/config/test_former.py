@@ -28,8 +28,10 @@ def run(app, *argv):
 
 def test_what_is_named_exists():
     from enginery.cluster.cluster import Cluster
+    from enginery.cluster.launchers.mpi import MPIControllerLauncher, MPIEngineSetLauncher, MPILauncher
 
-    known = {each.__name__: each.class_trait_names() for each in (IPController, IPEngine, Cluster)}
+    launchers = (MPILauncher, MPIControllerLauncher, MPIEngineSetLauncher)
+    known = {each.__name__: each.class_trait_names() for each in (IPController, IPEngine, Cluster, *launchers)}
     targets = [*SETTINGS.values()]
     assert all(name.partition(".")[2] in known[name.partition(".")[0]] for name in targets)
     assert {*CLASSES.values()} <= {*known, "IPCluster"}
@@ -66,6 +68,16 @@ def test_in_configuration_files(home, caplog):
     assert config.Cluster.engine_launcher_class == "local"
     assert config.Cluster.n == 5
     assert caplog.text.count("settings of an earlier version") >= 1
+
+
+def test_settings_of_mpi(home):
+    (home / "profile_default" / "ipengine_config.py").write_text(
+        "c.MPI.use = 'mpi4py'\nc.MPI.init_script = 'import mine'\n"
+    )
+    app = run(IPEngine())
+    assert (app.use_mpi, app.init_mpi) == (True, "import mine")
+    (home / "profile_default" / "ipcluster_config.py").write_text("c.MPIExecLauncher.mpi_args = ['-v']\n")
+    assert load_profile_config(home / "profile_default", "ipcluster_config").MPILauncher.mpi_args == ["-v"]
 
 
 def test_todays_names_win():

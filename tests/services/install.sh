@@ -5,9 +5,20 @@ set -euo pipefail
 packages=(
     openssh-server openssh-client  # tunnels, and programs started on other hosts
     iproute2 util-linux            # the bed of separate hosts: ip, nsenter, unshare, setpriv
+    openmpi-bin                    # mpiexec; mpi4py of the project's environment finds its library
     slurm-wlm slurmctld slurmd slurm-client munge           # Slurm
     gridengine-master gridengine-exec gridengine-client     # Grid Engine
 )
+
+# A second MPI, apart from the first in an environment of its own: mpi4py takes the library it finds first.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+python="$root/.venv/bin/python"
+if [ ! -e "$root/.services/mpich/.ready" ]; then
+    [ -x "$python" ] || python=python3
+    "$python" -m venv "$root/.services/mpich"
+    "$root/.services/mpich/bin/python" -m pip --disable-pip-version-check install --quiet mpich mpi4py numpy --editable "$root"
+    touch "$root/.services/mpich/.ready"
+fi
 
 missing=()
 for package in "${packages[@]}"; do

@@ -26,7 +26,7 @@ from enginery.config.fields import build
 from enginery.controller.options import ControllerOptions
 from enginery.errors import ConnectionFileError
 from enginery.net import profile_paths
-from enginery.net.addresses import default_location, is_loopback
+from enginery.net.addresses import default_location, is_loopback, is_wildcard, reachable_location
 from enginery.net.connection_file import keys_in_environment, load
 from enginery.net.liveness import is_controller_there
 from enginery.net.signals import end_once
@@ -133,7 +133,7 @@ class IPController(BaseParallelApplication):
 
     @default("location")
     def _default_location(self) -> str:
-        return default_location()
+        return reachable_location() if is_wildcard(self.ip) else default_location()
 
     @default("client_json_file")
     def _default_client_json_file(self) -> str:

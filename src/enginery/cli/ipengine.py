@@ -16,6 +16,7 @@ from enginery.cli.owner import clean_up_after_owner
 from enginery.config.application import BASE_ALIASES, BASE_CLASSES, BASE_FLAGS, USAGE, BaseParallelApplication
 from enginery.config.fields import build
 from enginery.config.sections import plain_sections
+from enginery.engine import mpi
 from enginery.engine.options import EngineOptions
 from enginery.errors import ConnectionFileError
 from enginery.net import connection_file, profile_paths
@@ -70,6 +71,9 @@ class IPEngine(BaseParallelApplication):
     startup_script = Unicode("", help="Python file to run in the namespace first.").tag(config=True)
     startup_command = Unicode("", help="Python code to run in the namespace first.").tag(config=True)
     use_mpi = Bool(False, help="This process is a rank of an MPI job.").tag(config=True)
+    init_mpi = Unicode(mpi.INIT, help="With use_mpi: Python code that calls MPI_Init, run in the namespace.").tag(
+        config=True
+    )
     restart = Bool(False, help="Start an engine again when it died.").tag(config=True)
     id = Integer(None, allow_none=True, help="Id to ask for; further engines ask for the next ones.").tag(config=True)
     connection_fd = Integer(-1, help="File descriptor to read the connection info from; used by launchers.").tag(
@@ -181,13 +185,30 @@ class IPEngine(BaseParallelApplication):
             "restart": self.restart,
             "timeout": self.timeout,
             "max_misses": self.max_heartbeat_misses,
-            "use_mpi": self.use_mpi,
+            **self.mpi_settings(),
             "shell": self.shell_settings(),
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
             "log_url": self.log_url,
         }
         return build(EngineOptions, settings)
+
+    def mpi_settings(self) -> dict[str, Any]:
+        """Which place this process has in an MPI job, if any; leaves the program if it cannot have one."""
+        rank = mpi.find_rank(os.environ, told=self.use_mpi)
+        if self.use_mpi and self.n != 1:
+            self.fail(f"--mpi makes one engine of this process, not {self.n}. Have mpiexec start more of them.", USAGE)
+        settings = {"engine_set": os.environ.get("IPP_ENGINE_SET", "")}
+        # A host that is to fork engines is a rank's child at most: an engine of an MPI job may start a cluster.
+        if rank is None or self.n != 1 or self.connection_fd >= 0:
+            return {**settings, "use_mpi": self.use_mpi, "init_mpi": self.init_mpi if self.use_mpi else ""}
+        return {
+            "engine_set": settings["engine_set"] or rank.job,
+            "use_mpi": True,
+            "rank": rank.rank,
+            "ranks": rank.ranks,
+            "init_mpi": self.init_mpi if self.use_mpi else "",
+        }
 
     def keys(self) -> dict[str, str]:
         """CURVE keys for a connection file that has none."""

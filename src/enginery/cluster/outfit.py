@@ -90,6 +90,14 @@ def default_ip(cluster: Cluster, given: Sequence[str], *, is_elsewhere: bool = F
     return "" if any(name in section for section in said for name in ("ip", "engine_ip")) else "*"
 
 
+def places(cluster: Cluster) -> int | None:
+    """How many engines the launcher of engines has places for by its own settings; None if those say nothing of it."""
+    launcher_class = find_launcher_class(cluster.engine_launcher_class, "engine")
+    if not issubclass(launcher_class, EngineLauncher) or launcher_class.engine_count is EngineLauncher.engine_count:
+        return None
+    return launcher_class(parent=cluster, log=cluster.log).engine_count
+
+
 def make_engine_launcher(cluster: Cluster, n: int, engine_set_id: str, traits: Mapping[str, Any]) -> EngineLauncher:
     """The launcher of a set of ``n`` engines; ``traits`` win over its configuration. Raises ValueError for no engine."""
     if n < 1:

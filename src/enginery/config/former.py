@@ -16,6 +16,7 @@ CLASSES: Final = {
     "EngineFactory": "IPEngine",
     "IPEngineApp": "IPEngine",
     "IPClusterApp": "IPCluster",
+    **{f"MPIExec{kind}": f"MPI{kind}" for kind in ("Launcher", "ControllerLauncher", "EngineSetLauncher")},
 }
 _MOVED: Final = (
     "controller_launcher_class", "engine_launcher_class", "controller_ip", "controller_location", "delay", "n",
@@ -31,7 +32,7 @@ SETTINGS: Final = {
     "HubFactory.regport": "IPController.engine_ports",
     "IPController.regport": "IPController.engine_ports",
     "MPI.use": "IPEngine.use_mpi",
-    "MPI.init_script": "IPEngine.startup_command",
+    "MPI.init_script": "IPEngine.init_mpi",
 }
 #: Settings without a successor -> what to do instead.
 GONE: Final = {
@@ -154,5 +155,5 @@ def _value(name: str, value: Any) -> Any:
         return value.upper().replace("WARNING", "WARN")
     if name == "MPI.use":
         # Once the name of a package; by now, whether.
-        return str(bool(value)) if isinstance(value, str) else bool(value)
+        return bool(value)
     return str(value) if name.endswith(".regport") and isinstance(value, int) else value

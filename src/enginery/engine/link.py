@@ -39,6 +39,7 @@ class Link:
     def __init__(self, options: EngineOptions, uuid: str, begun: BegunCell) -> None:
         wanted = -1 if options.id is None else options.id
         hello = m.EngineHello(m.VERSION, uuid, os.getpid(), socket.gethostname(), wanted)
+        hello.engine_set, hello.rank = options.engine_set, options.rank
         self.member = Membership(hello)
         # The line's speaker has these two, straight from the mind: they are called several times for each task.
         self.next_message = self.member.next_message

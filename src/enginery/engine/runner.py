@@ -82,7 +82,8 @@ class Runner:
         }
         link.on_tick = self.outputs.flush
         link.on_fork = self.outputs.end_in_child
-        link.interrupt = Interrupts(lambda task: task == self._member.running, self._interrupt).send
+        self.interrupts = Interrupts(lambda task: task == self._member.running, self._interrupt)
+        link.interrupt = self.interrupts.send
 
     def serve(self) -> str:
         """Run tasks until there is a reason to leave, which is returned."""

@@ -81,6 +81,31 @@ def default_location() -> str:
     return socket.gethostname()
 
 
+def reachable_location() -> str:
+    """The name of this host if that leads others here, else the address it has towards other networks.
+
+    Where a host's own name means loopback to itself, it means nothing or something else to others.
+    """
+    name = socket.gethostname()
+    try:
+        found = {str(each[4][0]) for each in socket.getaddrinfo(name, None)}
+    except OSError:
+        found = set()
+    if found and not any(is_loopback(each) for each in found):
+        return name
+    return outward_address() or name
+
+
+def outward_address(target: str = "192.0.2.1") -> str:
+    """The address of this host on its way to ``target`` (by default to any far away one); empty if there is no way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        try:
+            way.connect((target, 9))  # of a datagram socket: nothing is sent
+        except OSError:
+            return ""
+        return str(way.getsockname()[0])
+
+
 def split_tcp(url: str) -> tuple[str, int]:
     """Host and port of ``tcp://host:port``. Raises ValueError for anything else."""
     scheme, _, rest = url.partition("://")
