@@ -182,6 +182,14 @@ class TestRealClusters:
         process.send_signal(signal.SIGHUP)
         assert process.wait(PATIENCE) == 0
 
+    def test_engines_that_are_stopped_before_they_can_tell(self, run, start, home):
+        """As good as told: who stops a cluster that is just starting sees no failure."""
+        command = [sys.executable, "-c", "import time; time.sleep(60)"]
+        process = start("start", "-n", "1", f"--LocalEngineSetLauncher.engine_cmd={command}")
+        assert run("stop").returncode == 0
+        assert process.wait(PATIENCE) == 0
+        assert files_in(home) == []
+
     def test_a_controller_that_fails(self, run, home):
         done = run("start", "-n", "1", "--", "--scheme=nonsense")
         assert done.returncode == 1

@@ -363,15 +363,13 @@ def memory():
 class TestBackPressure:
     def test_endless_input_needs_no_endless_memory(self, lv):
         lazy = lv.imap(abs, itertools.count())
-        for _ in range(20_000):
+        for _ in range(60_000):  # memory comes in large pieces: first let it come
             next(lazy)
         before = memory()
-        for n in range(20_000, 150_000):
+        for n in range(60_000, 190_000):
             assert next(lazy) == n
         lazy.cancel()
-        assert (
-            memory() - before < 32 << 20
-        )  # 130,000 results would be more; the rest is how memory comes: in large pieces
+        assert memory() - before < 3 << 20  # 130,000 numbers, kept by mistake, would be more
 
     def test_a_map_reads_its_generator_as_fast_as_engines_work(self, tmp_path):
         arguments = [f"--window={1 << 20}"]

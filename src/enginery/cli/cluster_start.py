@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Signals that are passed on to the engines.
 RELAYED: Final = ("SIGUSR1", "SIGUSR2", "SIGINFO")
 
+#: Exit codes of programs that did not fail: who is stopped while it starts or ends does not yet, or no longer, catch it.
+WELL: Final = (None, 0, -signal.SIGTERM)
+
 ENGINES_FLAGS: Final[Any] = {
     **BASE_FLAGS,
     "daemonize": ({"IPClusterEngines": {"daemonize": True}}, "Leave once everything is started; it runs on."),
@@ -124,7 +127,7 @@ class IPClusterEngines(IPClusterApplication):
         stopper.start()
         self.wake.wait()
         stopper.cancel()
-        failed = [launcher for launcher in watched if launcher.state == "after" and launcher.poll()]
+        failed = [launcher for launcher in watched if launcher.state == "after" and launcher.poll() not in WELL]
         outputs = [(launcher, launcher.get_output()) for launcher in failed]
         if self.asked:
             print(f"Stopping on {self.asked}")

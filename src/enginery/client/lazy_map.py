@@ -60,6 +60,8 @@ class Stream:
         options: Options | None,
         limit: int | None,
         chunksize: int = 1,
+        *,
+        ordered: bool = True,
     ) -> None:
         self.client = client
         self.function = function
@@ -72,9 +74,9 @@ class Stream:
         self.room = threading.Condition()
         #: Position of a request in the input by its id, of those that are outstanding.
         self.places: dict[int, int] = {}
-        #: Replies by position that wait to be taken, and positions in the order of arrival.
+        #: Replies by position that wait to be taken, and where they are taken as they come, positions in that order.
         self.replies: dict[int, Reply] = {}
-        self.arrivals: deque[int] = deque()
+        self.arrivals: deque[int] | None = None if ordered else deque()
         self.kept: float = KEPT
         self.read = 0
         self.exhausted = False
@@ -92,7 +94,8 @@ class Stream:
             place = self.places.pop(result.id, None)
             if place is not None and not self.stopped:
                 self.replies[place] = (result, engine, buffers)
-                self.arrivals.append(place)
+                if self.arrivals is not None:
+                    self.arrivals.append(place)
             self.room.notify_all()
         return False
 
@@ -188,7 +191,6 @@ class LazyMapIterator(Iterator[Any]):
         stream: Stream,
         items: Iterator[tuple[Any, ...]],
         *,
-        ordered: bool,
         return_exceptions: bool,
         bare: bool = False,
         total: int | None = None,
@@ -197,7 +199,6 @@ class LazyMapIterator(Iterator[Any]):
         #: How many items there will be; None where the input does not say.
         self.total = total
         self._stream = stream
-        self._ordered = ordered
         self._return_exceptions = return_exceptions
         self._bare = bare
         self._taken = 0
@@ -288,7 +289,7 @@ class LazyMapIterator(Iterator[Any]):
         stream = self._stream
         if stream.stopped or (stream.exhausted and self._taken >= stream.read):
             return True
-        return self._taken in stream.replies if self._ordered else bool(stream.replies)
+        return self._taken in stream.replies if stream.arrivals is None else bool(stream.replies)
 
     def _tell(self) -> str:
         """What the consumer waits for, in words."""
@@ -304,7 +305,7 @@ class LazyMapIterator(Iterator[Any]):
     def _pick(self) -> int | None:
         """The position to take next. Under the stream's lock."""
         stream = self._stream
-        if self._ordered:
+        if stream.arrivals is None:
             return self._taken if self._taken in stream.replies else None
         return stream.arrivals.popleft() if stream.replies else None
 
@@ -353,13 +354,12 @@ def lazy_map(
         limit = max_outstanding
     else:
         raise ValueError(f"max_outstanding must be 'auto', 0 (no limit) or a count, not {max_outstanding!r}.")
-    stream = Stream(client, function, options, limit, chunksize)
+    stream = Stream(client, function, options, limit, chunksize, ordered=ordered)
     items = zip(*sequences, strict=False)
     lengths = [len(each) for each in sequences if hasattr(each, "__len__")]
     return LazyMapIterator(
         stream,
         items,
-        ordered=ordered,
         return_exceptions=return_exceptions,
         bare=bare,
         total=min(lengths, default=None),
