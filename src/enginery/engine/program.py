@@ -16,6 +16,7 @@ from enginery.engine.namespace import Namespace
 from enginery.engine.output import Stream
 from enginery.engine.runner import Runner
 from enginery.errors import describe_exception
+from enginery.net.addresses import quoted
 from enginery.net.publish import publish
 from enginery.wire.messages import Bye
 
@@ -35,13 +36,13 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
     try:
         link = Link(options, uuid, begun)
     except OSError as error:
-        log.error("no controller listens at %s: %s", options.connection.url, error.strerror)  # noqa: TRY400 - all is said
+        log.error("no controller listens at %s: %s", quoted(options.connection), error.strerror)  # noqa: TRY400 - all is said
         return 1
     member = link.member
     try:
         # The controller may come up later than its engines; it is dialled until then, and the waiting is said.
         while not link.wait_for_welcome(options.timeout):
-            log.warning("no answer from the controller at %s yet, still trying", options.connection.url)
+            log.warning("no answer from the controller at %s yet, still trying", quoted(options.connection))
             if link.silence() > options.timeout * max(options.max_misses, 1):
                 member.leaving = "no controller answered"
         if member.leaving is not None:
