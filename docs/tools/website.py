@@ -24,6 +24,7 @@ CHAPTERS = {
         "docs/how-to/errors.md",
         "docs/how-to/clusters.md",
         "docs/how-to/remote.md",
+        "docs/how-to/custom-launchers.md",
         "docs/how-to/arrays.md",
         "docs/how-to/scheduling.md",
         "docs/how-to/notebooks.md",

@@ -122,7 +122,7 @@ def test_an_end_nobody_asked_for_is_logged(make, caplog):
         os.kill(controller.pid, signal.SIGKILL)
         assert controller.join(30)
         cluster.stop_cluster_sync()
-    assert "The controller ended by itself (killed by SIGKILL)" in caplog.text
+    assert "died: killed by SIGKILL. Its engines leave" in caplog.text
     assert "Engine set" not in caplog.text
 
 

@@ -19,9 +19,9 @@ class World:
         self.scheduler = Scheduler(random=random.Random(0))
         self.departures = Departures(self.scheduler, self.leave, lambda: self.now)
 
-    def leave(self, number, reason, *, balanced=None):
+    def leave(self, number, reason, *, balanced=None, **how):
         self.left.append((number, reason, balanced))
-        self.scheduler.engine_left(number, reason, balanced=balanced)
+        self.scheduler.engine_left(number, reason, balanced=balanced, **how)
 
     def engine(self, uuid="e", nanny=0):
         engine = self.scheduler.engine_joined(uuid, 1, "here", -1, self.now)

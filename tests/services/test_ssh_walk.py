@@ -228,8 +228,8 @@ def test_row_013_reuse_keeps_old_copies_valid_and_engines_may_start_first(walk, 
     assert first.stop() == 0
     early.wait()
     waiting = [walk.type("h1", "ipengine", "--timeout=1"), walk.type("h2", "ipengine", "--timeout=1", "--ssh=head")]
-    for engine in waiting:
-        engine.wait_for("no answer from the controller at tcp://.*:10102.* yet, still trying")
+    waiting[0].wait_for("not reached, still trying; dialled from 'h1': tcp://head:10102: Connection refused")
+    waiting[1].wait_for("still trying; dialled from 'h2': tcp://head:10102 through ssh server head: the server cannot")
     second = walk.controller("--reuse", "--ip=*", "--location=head")
     after = walk.info("client")
     assert [after[name] for name in ("urls", "server_key", "secret_key")] == [

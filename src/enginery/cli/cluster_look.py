@@ -12,13 +12,22 @@ from traitlets import Bool, Enum, Integer, Unicode
 
 from enginery.cli.cluster_command import ALREADY_STOPPED, NO_CLUSTER, IPClusterApplication
 from enginery.cluster.manager import ClusterManager, clean_cluster_files, cluster_key
+from enginery.cluster.traces import remove_dead_traces
+from enginery.cluster.waiting import statuses
 from enginery.config.application import BASE_ALIASES, BASE_FLAGS
+from enginery.errors import LauncherError
 from enginery.net import profile_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from enginery.cluster.cluster import Cluster
+
+HEADINGS: Final = ("PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER")
+#: Seconds a controller may take to answer one who only looks.
+ANSWER: Final = 5.0
+#: How many crashes are shown.
+SHOWN: Final = 5
 
 STOP_FLAGS: Final[Any] = {
     **BASE_FLAGS,
@@ -75,8 +84,17 @@ class IPClusterStop(IPClusterApplication):
         key = cluster_key(Path(cluster.profile_dir), cluster.cluster_id)
         running = cluster.is_running
         cluster.stop_cluster_sync()
-        print(f"Stopped cluster {key!r}" if running else f"Cluster {key!r} did not run any more; removed its file.")
-        return 0 if running else ALREADY_STOPPED
+        if running:
+            print(f"Stopped cluster {key!r}")
+            return 0
+        kinds: tuple[profile_paths.Kind, ...] = ("client", "engine")
+        remove_dead_traces(
+            profile_paths.connection_path(Path(cluster.profile_dir), kind, cluster.cluster_id) for kind in kinds
+        )
+        print(
+            f"Cluster {key!r} did not run any more; removed its files. Its logs stay, `ipcluster clean` removes them."
+        )
+        return ALREADY_STOPPED
 
 
 class IPClusterList(IPClusterApplication):
@@ -104,9 +122,7 @@ class IPClusterList(IPClusterApplication):
         if self.output_format == "json":
             print(json.dumps([cluster.to_dict() for cluster in clusters.values()]))
             return
-        for row in table(
-            [("PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER"), *map(describe, clusters.values())]
-        ):
+        for row in table([HEADINGS, *map(describe, clusters.values())]):
             print(row)
 
 
@@ -124,9 +140,11 @@ class IPClusterStatus(IPClusterList):
         except (OSError, ValueError) as error:
             self.fail(str(error), NO_CLUSTER)
         if self.output_format == "json":
-            print(json.dumps(cluster.to_dict()))
+            print(json.dumps({**cluster.to_dict(), "running": cluster.is_running, "now": ask(cluster)}))
         else:
-            print("\n".join(table([("PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER"), describe(cluster)])))
+            print("\n".join(table([HEADINGS, describe(cluster)])))
+            for line in tell(cluster):
+                print(line)
         sys.exit(0 if cluster.is_running else NO_CLUSTER)
 
 
@@ -161,6 +179,33 @@ def describe(cluster: Cluster) -> tuple[str, ...]:
         str(sum(launcher.n for launcher in cluster.engines.values())),
         str(plain["engines"]["class"]),
     )
+
+
+def ask(cluster: Cluster) -> dict[str, Any]:
+    """What the controller says of itself: engines that are connected, tasks, crashes. Empty if it does not answer."""
+    try:
+        with cluster.connect_client_sync(timeout=ANSWER) as client:
+            return {"connected": client.ids, "crashes": client.link.ask("crashes"), **client.statistics()}
+    except (LauncherError, OSError):
+        return {}
+
+
+def tell(cluster: Cluster) -> Iterator[str]:
+    """How a cluster fares, in lines."""
+    if not cluster.is_running:
+        yield "It does not run any more. `ipcluster stop` removes its files."
+        return
+    now = ask(cluster)
+    if not now:
+        yield "Its controller does not answer."
+        return
+    engines, tasks = len(now["connected"]), now["unfinished"]
+    yield f"{engines} engine{'s' * (engines != 1)} connected; {tasks} task{'s' * (tasks != 1)} unfinished."
+    if status := statuses(cluster.launchers()):
+        yield f"{status}."
+    for crash in now["crashes"][-SHOWN:]:
+        who = f"Engine {crash['id']}" if crash["id"] >= 0 else "An engine that had not connected yet"
+        yield f"{who} died: {crash['reason']}."
 
 
 def table(rows: list[tuple[str, ...]]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,6 @@ from enginery.config.sections import plain_sections
 from enginery.engine.options import EngineOptions
 from enginery.errors import ConnectionFileError, TunnelError
 from enginery.net import connection_file, profile_paths
-from enginery.net.addresses import loopback_mismatch
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.ssh_server import check_arguments, server_for
 
@@ -162,6 +162,8 @@ class IPEngine(BaseParallelApplication):
             self.fail(
                 f"the connection info is one for {connection.kind}s. Use the file that ends in -engine.json.", USAGE
             )
+        if self.startup_script and not Path(self.startup_script).is_file():
+            self.fail(f"there is no start-up script {self.startup_script!r} on {platform.node()!r}.")
         path = self.connection_path
         settings = {
             "connection": connection,
@@ -199,14 +201,16 @@ class IPEngine(BaseParallelApplication):
         # Imported before the connection info is awaited: a launcher starts this process beside the controller, so
         # that the imports of both overlap. Not at the top: --help need not wait for zmq.
         from enginery.engine.host import run
+        from enginery.net.reach import hopeless
 
         connection = self.find_connection()
         if connection is None:
             clean_up_after_owner(self.owner_pid or None, [Path(path) for path in self.owner_files], patience=DYING)
             sys.exit(EXIT_NO_CONTROLLER)
-        if warning := loopback_mismatch(connection):
-            self.log.warning("%s", warning)
         options = self.options(connection)
+        if why := hopeless(connection):
+            clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
+            self.fail(why)
         code = 1
         with contextlib.suppress(KeyboardInterrupt):
             code = self.run_through_tunnel(options) if connection.ssh else run(options)

@@ -108,9 +108,7 @@ def cluster_files(profile_dir: Path) -> Iterator[Path]:
     return iter(sorted((profile_dir / "security").glob("cluster-*.json")))
 
 
-def clean_cluster_files(
-    profile_dirs: Iterable[str | Path] | None = None, log: Any = None, *, force: bool = False
-) -> None:
+def clean_cluster_files(profile_dirs: Iterable[str | Path] | None = None, log: Any = None, force: bool = False) -> None:
     """Remove cluster files, connection files and logs of the given profiles (default: all).
 
     Raises ValueError if a cluster runs, unless ``force``; then it loses its files but runs on.
@@ -122,9 +120,8 @@ def clean_cluster_files(
             with contextlib.suppress(OSError, ValueError):
                 running = Cluster.from_file(path, load_profile=False).is_running
             if running and not force:
-                msg = (
-                    f"Cluster {cluster_key(folder, path.stem.removeprefix('cluster-'))!r} runs. Stop it, or use force."
-                )
+                key = cluster_key(folder, path.stem.removeprefix("cluster-"))
+                msg = f"Cluster {key!r} runs. Stop it first, or use force: then it loses its files, but runs on."
                 raise ValueError(msg)
     for folder in folders:
         for pattern in ("security/cluster-*.json", "security/ipcontroller*-client.json"):

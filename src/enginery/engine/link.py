@@ -27,6 +27,8 @@ log = logging.getLogger("enginery.engine")
 RESULT_DELAY: Final = 0.003
 #: How long the running task may take to end after the engine was told to leave, in seconds.
 LEAVING_GRACE: Final = 1.0
+#: What is logged from time to time while the controller is not reached.
+UNREACHED: Final = "the controller is not reached, still trying; %s"
 _NEVER: Final = float("inf")
 
 
@@ -54,7 +56,8 @@ class Link:
         self._flush_by = _NEVER  #: when what is unsent has to leave
         self._look_at = _NEVER  #: when the line's thread looks whether that time has come
         self._exit_by = _NEVER
-        channel = dial_patiently(options.connection, options.timeout * max(options.max_misses, 1))
+        patience = options.timeout * max(options.max_misses, 1)
+        channel = dial_patiently(options.connection, patience, tell=lambda why: log.warning(UNREACHED, why))
         self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
         self.line.start()
 

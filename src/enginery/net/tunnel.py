@@ -112,8 +112,8 @@ def through(
     return replace(info, url=f"tcp://{host}:{port}", urls=(f"{TUNNEL}{tunnel.path}",), ssh=str(parsed)), tunnel
 
 
-def explain(path: str, server: str, why: str) -> str:
-    """Why a connection through the tunnel at ``path`` has ended, or cannot be made."""
+def why_ended(path: str, server: str, why: str) -> str:
+    """Why a connection through the tunnel at ``path`` has ended; ``why`` is all that is known otherwise."""
     tunnel = next((each for each in list(_tunnels.values()) if each.path == path and each.is_own), None)
     words = tunnel.why_down() if tunnel is not None else ""
     return words or f"{why}; it led through ssh server {server}"
