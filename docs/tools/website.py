@@ -23,6 +23,7 @@ CHAPTERS = {
         "docs/how-to/results.md",
         "docs/how-to/errors.md",
         "docs/how-to/clusters.md",
+        "docs/how-to/commands.md",
         "docs/how-to/remote.md",
         "docs/how-to/custom-launchers.md",
         "docs/how-to/arrays.md",
@@ -30,7 +31,12 @@ CHAPTERS = {
         "docs/how-to/notebooks.md",
         "docs/how-to/migrating.md",
     ),
-    "Reference": ("docs/reference/api.md", "docs/reference/commands.md", "docs/reference/protocol.md"),
+    "Reference": (
+        "docs/reference/api.md",
+        "docs/reference/commands.md",
+        "docs/reference/protocol.md",
+        "docs/reference/former-interfaces.md",
+    ),
     "Why": ("docs/why.md", "ARCHITECTURE.md", "CHANGELOG.md"),
 }
 _NOT_IN_ANCHORS = re.compile(r"[^\w\- ]")

@@ -14,10 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from enginery.cli.cluster_command import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER
 from enginery.cli.cluster_look import table
 from enginery.client.client import Client
-from enginery.config.application import USAGE
+from enginery.config.application import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER, USAGE
 from enginery.errors import EngineError
 
 PATIENCE = 30

@@ -117,7 +117,8 @@ def test_what_a_process_leaves_behind_another_one_takes_over(profile, before):
     assert "<Cluster(cluster_id='left', profile='x', controller=<running>" in done.stdout
     heir = Cluster.from_file(profile_dir=profile, cluster_id="left")
     with heir.connect_client_sync() as rc:
-        endless = rc[0].apply_async(time.sleep, 600)
+        endless = rc[0].execute("print('begun'); import time; time.sleep(600)")
+        assert wait_until(lambda: "begun" in endless.stdout)
         heir.signal_engines_sync("SIGINT")
         with pytest.raises(Exception, match="KeyboardInterrupt"):
             endless.get(timeout=PATIENCE)

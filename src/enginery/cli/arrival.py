@@ -36,11 +36,22 @@ class Arrival:
         self._before = 0
         self._began = time.monotonic()
         self._said = ""
+        self._complete = False
         if self._client is not None:
             self._client.link.add_news_callback(lambda _joined, _left: wake())
             # Those of other sets were there before, and so were some of these perhaps: they started meanwhile.
             others = [each for each in cluster.engines.values() if each not in launchers]
             self._before = min(len(self._client), sum(each.n for each in others))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all have come, as far as ``look`` has seen."""
+        return self._complete
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether there is no controller that could tell."""
+        return self._client is None and not self._complete
 
     def look(self) -> float | None:
         """Say what is new, and return in how many seconds to look again (None: when something happens)."""
@@ -50,6 +61,7 @@ class Arrival:
         here, waited = len(client) - self._before, time.monotonic() - self._began
         if here >= self._expected:
             print(f"{self._expected} engine{'s are' if self._expected != 1 else ' is'} connected.", flush=True)
+            self._complete = True
             self._client = None  # it stays open with the cluster, and tells of crashes
             return None
         if waited >= FIRST:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from traitlets import Bool, Integer, Unicode, default
 
 from enginery.cli.arrival import Arrival
-from enginery.cli.cluster_command import ALREADY_STARTED, IPClusterApplication
+from enginery.cli.cluster_command import IPClusterApplication
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.cluster_file import read_cluster_file
 from enginery.cluster.known import WELL
 from enginery.cluster.launchers.base import describe_code
 from enginery.cluster.launchers.local import LocalControllerLauncher, LocalEngineSetLauncher
 from enginery.cluster.manager import cluster_key
-from enginery.config.application import BASE_ALIASES, BASE_CLASSES, BASE_FLAGS
+from enginery.config.application import ALREADY_STARTED, BASE_ALIASES, BASE_CLASSES, BASE_FLAGS
 from enginery.errors import KernelError, LauncherError
-from enginery.net import profile_paths
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from enginery.cluster.launchers.base import BaseLauncher, EngineLauncher
 
+NEVER: Final = float("inf")
 #: Signals that are passed on to the engines.
 RELAYED: Final = ("SIGUSR1", "SIGUSR2", "SIGINFO")
 
@@ -61,7 +62,9 @@ class IPClusterEngines(IPClusterApplication):
     classes = CLUSTER_CLASSES
 
     daemonize = Bool(False, help="Leave once everything is started; it runs on.").tag(config=True)
-    early_shutdown = Integer(30, help="Engines that end within so many seconds have failed.").tag(config=True)
+    early_shutdown = Integer(
+        30, help="Seconds until engines count as started where nobody can tell whether they have connected."
+    ).tag(config=True)
     #: The set this command has started, and whether there were engines at all.
     own_set = ""
     had_engines = True
@@ -78,8 +81,12 @@ class IPClusterEngines(IPClusterApplication):
         self.relay_signals()
         try:
             self.bring_up()
-        except (LauncherError, ImportError, AttributeError, OSError, ValueError, TypeError) as error:
-            self.fail(str(error))
+        except (ImportError, AttributeError) as error:
+            names = self.cluster.engine_launcher_class, self.cluster.controller_launcher_class
+            self.fail(f"cannot load the launchers --engines={names[0]} --controller={names[1]}: {error}.")
+        except (LauncherError, OSError, ValueError, TypeError) as error:
+            # A controller that was started by hand is found by the controller itself.
+            self.fail(str(error), ALREADY_STARTED if getattr(error, "code", None) == ALREADY_STARTED else 1)
         self.say_how_to_connect()
         if self.daemonize:
             self.look_back()
@@ -146,15 +153,17 @@ class IPClusterEngines(IPClusterApplication):
         watched = self.watched()
         for launcher in watched:
             launcher.on_stop(lambda _data: self.wake.set())
-        stopper = threading.Timer(self.early_shutdown, self.past_early)
-        stopper.daemon = True
-        stopper.start()
         arrival = Arrival(self.cluster, watched, self.wake.set)
+        early = time.monotonic() + self.early_shutdown
         while not self.asked and not self.is_over():
             # Woken by signals, and by the end of a program; else to say how far the engines have come.
-            self.wake.wait(arrival.look())
+            pause = arrival.look()
+            if arrival.is_complete or (arrival.is_blind and time.monotonic() >= early):
+                early = self.say_started(early)
+            elif arrival.is_blind and early < NEVER:
+                pause = early - time.monotonic()
+            self.wake.wait(pause)
             self.wake.clear()
-        stopper.cancel()
         failed = [launcher for launcher in watched if launcher.state == "after" and launcher.poll() not in WELL]
         if self.asked:
             print(f"Stopping on {self.asked}", flush=True)
@@ -177,9 +186,11 @@ class IPClusterEngines(IPClusterApplication):
         except TimeoutError as error:
             print(f"Not all engines have come yet: {error}")
 
-    def past_early(self) -> None:
-        """Say the phrase that tools wait for."""
-        self.log.info("Engines appear to have started successfully")
+    def say_started(self, due: float) -> float:
+        """Say the phrase that tools wait for, once; returns when to say it again: never."""
+        if due < NEVER:
+            self.log.info("Engines appear to have started successfully")
+        return NEVER
 
     def relay_signals(self) -> None:
         """Install what signals do to this command."""
@@ -256,29 +267,12 @@ class IPClusterStart(IPClusterEngines):
     def say_how_to_connect(self) -> None:
         """Tell the user how to connect and how to stop."""
         count = sum(launcher.n for launcher in self.cluster.engines.values())
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.identity().items())
         print(
             f"Cluster started: controller and {count} engine{'s' if count != 1 else ''}.\n"
-            f"Connect from Python:\n    import enginery as ipp\n    rc = ipp.Client({arguments})\n"
+            f"Connect from Python:\n    import enginery as ipp\n    {self.connect_command()}\n"
             f"Stop it with{'' if self.daemonize else ' Ctrl-C, or with'}:\n    {self.stop_command()}",
             flush=True,
         )
-
-    def identity(self) -> dict[str, str]:
-        """What tells this cluster from others, as arguments of Client; empty for the default one."""
-        name = profile_paths.profile_name(self.profile_dir)
-        usual = bool(name) and profile_paths.profile_folder(name) == self.profile_dir
-        told = (
-            {"profile": name if name != profile_paths.DEFAULT else ""}
-            if usual
-            else {"profile_dir": str(self.profile_dir)}
-        )
-        return {key: value for key, value in {**told, "cluster_id": self.cluster_id}.items() if value}
-
-    def stop_command(self) -> str:
-        """The command that stops this cluster."""
-        options = (f"--{key.replace('_', '-')}={value}" for key, value in self.identity().items())
-        return " ".join(["ipcluster stop", *options])
 
     def own_sets(self) -> list[EngineLauncher]:
         """All sets of the cluster."""

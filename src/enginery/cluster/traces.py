@@ -39,7 +39,7 @@ def remove_traces(controller: ControllerLauncher, connection: Mapping[str, Conne
     Files of another controller stay, and so does everything that is meant to be used again (``--reuse``).
     """
     sweep_segment_folders()
-    if any("reuse" in argument for argument in controller.args):
+    if any(info.reuse for info in connection.values()):
         return
     gone = {info.pid for info in connection.values()}
     for path in controller.connection_files.values():
