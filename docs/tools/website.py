@@ -27,6 +27,7 @@ CHAPTERS = {
         "docs/how-to/ssh.md",
         "docs/how-to/batch.md",
         "docs/how-to/commands.md",
+        "docs/how-to/remote.md",
         "docs/how-to/custom-launchers.md",
         "docs/how-to/arrays.md",
         "docs/how-to/scheduling.md",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from enginery.net.connection_file import ConnectionInfo
 
 LOOPBACK: Final = "127.0.0.1"
+#: Before the path of the local end of an ssh tunnel: a Unix socket, behind which a tcp port of another host speaks.
+TUNNEL: Final = "tunnel://"
 #: Addresses that mean "every interface" where they are listened on, and nothing where they are dialled.
 WILDCARDS: Final = frozenset({"*", "0.0.0.0", "::", "[::]"})  # noqa: S104  # compared with, never bound here
 #: Longest base folder that leaves room for our own part within the 100 bytes a socket path may have.
@@ -138,15 +140,24 @@ def endpoints_to_try(info: ConnectionInfo) -> list[str]:
     """The endpoints of ``info`` that can work from this host, best first.
 
     An ipc endpoint comes first where its socket exists. Where it does not, the controller is on another host or not
-    up yet: then tcp comes first, and ipc remains only for a controller said to be on this host.
+    up yet: then tcp comes first, and ipc remains only for a controller said to be on this host. The local end of a tunnel
+    stands alone: whoever made it has decided.
     """
     urls = info.urls or (info.url,)
+    if urls[0].startswith(TUNNEL):
+        return [urls[0]]
     here = [url for url in urls if not url.startswith("tcp://") and socket_exists(url)]
     tcp = [disambiguate_url(url, info.location) for url in urls if url.startswith("tcp://")]
     absent = [url for url in urls if not url.startswith("tcp://") and url not in here]
     if tcp and not is_local(info.location):
         absent = []
     return [*here, *tcp, *absent]
+
+
+def quoted(info: ConnectionInfo) -> str:
+    """The endpoint that is dialled for ``info`` from this host, for people."""
+    best = endpoints_to_try(info)[0]
+    return f"{info.url} through ssh server {info.ssh}" if best.startswith(TUNNEL) else best
 
 
 def socket_exists(url: str) -> bool:
