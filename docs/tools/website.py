@@ -21,6 +21,7 @@ CHAPTERS = {
         "docs/how-to/direct-view.md",
         "docs/how-to/balanced-view.md",
         "docs/how-to/results.md",
+        "docs/how-to/task-store.md",
         "docs/how-to/errors.md",
         "docs/how-to/clusters.md",
         "docs/how-to/mpi.md",

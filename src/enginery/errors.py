@@ -10,6 +10,7 @@
         │   └── VersionMismatch                      … because we speak another protocol
         ├── EngineError                              an engine died or left
         ├── NoEnginesRegistered                      there is nobody to run it
+        ├── NoRecord (also KeyError)                 nothing is remembered of a task (any more)
         ├── TaskAborted, TaskTimeout, TaskRejectError
         ├── UnmetDependency
         │   └── ImpossibleDependency
@@ -119,6 +120,13 @@ class EngineError(KernelError):
         self.pid = pid
         self.host = host
         self.code = code
+
+
+class NoRecord(KernelError, KeyError):
+    """Nothing is remembered of a task: it never was, it went when newer ones came, or it was purged."""
+
+    # KeyError shows the repr of a single argument; this is a sentence.
+    __str__ = Exception.__str__
 
 
 class NoEnginesRegistered(KernelError):
@@ -285,6 +293,7 @@ _BY_NAME: Final[dict[str, type[IPythonError]]] = {
         Refused,
         VersionMismatch,
         NoEnginesRegistered,
+        NoRecord,
         TaskAborted,
         TaskTimeout,
         TaskRejectError,

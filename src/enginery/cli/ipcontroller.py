@@ -23,6 +23,7 @@ from enginery.config.application import (
 )
 from enginery.config.controller import HIGHEST_PORT, HeartMonitor, Session, TaskScheduler, parse_ports
 from enginery.config.fields import build
+from enginery.config.stores import STORES, store_settings
 from enginery.controller.options import ControllerOptions
 from enginery.errors import ConnectionFileError
 from enginery.net import profile_paths
@@ -31,6 +32,7 @@ from enginery.net.connection_file import keys_in_environment, load
 from enginery.net.liveness import is_controller_there
 from enginery.net.signals import end_once
 from enginery.net.ssh_server import parse_server
+from enginery.store.choice import DEFAULT, canonical
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -49,6 +51,10 @@ FLAGS: Final[dict[Any, Any]] = {
         {"IPController": {"enable_curve": False}},
         "Neither encrypt tcp connections nor ask who is there: without keys, anybody can connect who reaches the ports.",
     ),
+    "nodb": ({"IPController": {"db_class": "NoDB"}}, "Keep no records of tasks."),
+    "dictdb": ({"IPController": {"db_class": "DictDB"}}, "Keep the newest records in memory (the default)."),
+    "sqlitedb": ({"IPController": {"db_class": "SQLiteDB"}}, "Keep records in an SQLite database, which lasts."),
+    "mongodb": ({"IPController": {"db_class": "MongoDB"}}, "Keep records in a MongoDB database, which lasts."),
 }
 ALIASES: Final[dict[Any, Any]] = {
     **BASE_ALIASES,
@@ -70,7 +76,7 @@ ALIASES: Final[dict[Any, Any]] = {
     "owner-pid": "IPController.owner_pid",
     "owner-file": "IPController.owner_files",
 }
-CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session]
+CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session, *STORES.values()]
 
 
 class IPController(BaseParallelApplication):
@@ -121,6 +127,10 @@ class IPController(BaseParallelApplication):
     ).tag(config=True)
     curve_secretkey = Unicode(
         help="Secret CURVE key of the controller (default: $IPP_CURVE_SECRETKEY, else one made for it)."
+    ).tag(config=True)
+    db_class = Unicode(
+        DEFAULT,
+        help="Where records of tasks are kept: NoDB, DictDB, SQLiteDB, MongoDB, or the dotted name of a class of your own.",
     ).tag(config=True)
     ready_fd = Integer(-1, help="File descriptor to report both connection infos on; used by launchers.").tag(
         config=True
@@ -191,6 +201,8 @@ class IPController(BaseParallelApplication):
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
             "log_url": self.log_url,
+            "store": self._store(),
+            "store_settings": store_settings(self._store(), self),
         }
         return build(ControllerOptions, settings, optional=frozenset({"log_level"}))
 
@@ -225,6 +237,12 @@ class IPController(BaseParallelApplication):
                 self.fail(f"{option}: {error}", USAGE)
             if self.transport == "ipc":
                 self.fail(f"{option}: a tunnel needs a tcp port to lead to. Leave out --transport=ipc.", USAGE)
+
+    def _store(self) -> str:
+        try:
+            return canonical(self.db_class)
+        except ValueError as error:
+            self.fail(f"{error} (IPController.db_class).", USAGE)
 
     def _key(self) -> str | None:
         """The secret that keys are made from; None for new ones, empty for none at all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +16,12 @@ from enginery.client.broadcast import BroadcastView
 from enginery.client.connect import find_connection, reach
 from enginery.client.direct import DirectView
 from enginery.client.executor import ViewExecutor
-from enginery.client.jobs import Jobs
 from enginery.client.link import Link
 from enginery.client.log import Log
 from enginery.client.metadata import message_id
+from enginery.client.records import Records
 from enginery.client.targets import Deadline
+from enginery.errors import NoRecord
 from enginery.net.addresses import loopback_mismatch
 from enginery.wire.messages import CLIENT_SHIFT
 
@@ -33,7 +35,7 @@ _OF_OLD: Final = frozenset(
 )  # fmt: skip
 
 
-class Client(Jobs):
+class Client(Records):
     """A connection to a controller, and the way to its engines. Thread-safe.
 
     Args:
@@ -238,26 +240,41 @@ class Client(Jobs):
         """How much work engines have.
 
         Returns ``{engine: {"queue": …, "completed": …, "tasks": …}, "unassigned": …}``: counts, or lists of message ids if
-        ``verbose``. For an int target, the entry of that engine alone.
+        ``verbose`` (``completed``: those that are recorded). For an int target, the entry of that engine alone.
         """
         everything = targets is None or (isinstance(targets, str) and targets == "all")
         ids, scalar = (None, False) if everything else self.resolve(targets)
         answer = self.link.ask("queue_status", {"targets": ids, "verbose": verbose})
         assert isinstance(answer, dict), "queue_status is answered by a mapping"
-        status = {int(key) if key.isdecimal() else key: self._named(value) for key, value in answer.items()}
+        sessions = self.link.ask("sessions") if verbose else {}
+        assert isinstance(sessions, dict), "sessions by number of the client"
+        status = {int(key) if key.isdecimal() else key: self._named(value, sessions) for key, value in answer.items()}
+        if verbose:
+            self._add_completed(status)
         return status[ids[0]] if scalar and ids else status
 
-    def _named(self, value: Any) -> Any:
-        """Task ids as message ids, wherever they stand. Those of other clients begin with their number."""
+    def _named(self, value: Any, sessions: dict[str, str]) -> Any:
+        """Task ids as message ids, wherever they stand."""
         if isinstance(value, dict):
-            return {key: self._named(each) for key, each in value.items()}
+            return {key: self._named(each, sessions) for key, each in value.items()}
         if isinstance(value, list):
-            return [self._name(each) for each in value]
+            return [self._name(each, sessions) for each in value]
         return value
 
-    def _name(self, task: int) -> str:
+    def _name(self, task: int, sessions: dict[str, str]) -> str:
         owner = task >> CLIENT_SHIFT
-        return message_id(self.session if owner == self.link.number else f"client{owner}", task)
+        known = self.session if owner == self.link.number else sessions.get(str(owner), f"client{owner}")
+        return message_id(known, task)
+
+    def _add_completed(self, status: dict[Any, Any]) -> None:
+        """Name what engines have completed, as far as it is recorded."""
+        uuids = {self.link.engines[each].uuid: status[each] for each in status if each in self.link.engines}
+        for engine in uuids.values():
+            engine["completed"] = []
+        ended = {"engine_uuid": {"$in": list(uuids)}, "completed": {"$ne": None}}
+        with suppress(NoRecord):
+            for record in self.db_query(ended, ["engine_uuid"]):
+                uuids[record["engine_uuid"]]["completed"].append(record["msg_id"])
 
     def become_dask(
         self,

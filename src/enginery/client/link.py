@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 from enginery.client.callbacks import Callbacks
 from enginery.client.sharing import Sharing
 from enginery.core.requests import OVERHEAD, Requests
-from enginery.errors import ConnectionLost, Refused, VersionMismatch
+from enginery.errors import ConnectionLost, KernelError, NoRecord, Refused, VersionMismatch
 from enginery.net.addresses import quoted
 from enginery.net.line import Line
 from enginery.net.sockets import dial
@@ -41,6 +41,8 @@ ID_BLOCK: Final = 4096
 FIRST_WINDOW: Final = 64 << 20
 #: Tasks taken back by one message: to end them takes the controller's time, and others want their turn.
 MOST_ABORTS: Final = 5_000
+#: What an answer may raise besides ValueError.
+_KINDS: Final[dict[str, type[Exception]]] = {"NoRecord": NoRecord, "KernelError": KernelError}
 #: How long callbacks may take when the link is closed, in seconds.
 LAST_CALLS: Final = 1.0
 
@@ -174,6 +176,20 @@ class Link:
         with self._line.lock:
             outstanding = self._requests.outstanding
             outstanding.update((task, sink) for task in tasks if task in outstanding)
+
+    def expect(self, tasks: Sequence[int], sink: Sink) -> None:
+        """Have what comes under some ids go to a sink: they are about to be asked for by a question.
+
+        Raises ConnectionLost if there is no connection any more.
+        """
+        if self._lost is not None:
+            raise ConnectionLost(self._lost)
+        self._requests.outstanding.update(dict.fromkeys(tasks, sink))
+
+    def expect_no_more(self, tasks: Sequence[int]) -> None:
+        """The question was in vain."""
+        for task in tasks:
+            self._requests.outstanding.pop(task, None)
 
     def wake(self) -> None:
         """Have every thread that waits look at its condition again: it has come true without the controller."""
@@ -329,7 +345,7 @@ class Link:
             answer = answers.pop(number)
         assert answer is not None
         if answer.error:
-            raise ValueError(answer.error)
+            raise _KINDS.get(answer.kind, ValueError)(answer.error)
         return answer.value
 
     # --- waiting ------------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.controller.loop import Loop
 from enginery.controller.ports import Port
+from enginery.controller.recording import Recorder
 from enginery.controller.server import Server
+from enginery.core.journal import Journal
 from enginery.core.scheduler import Scheduler
 from enginery.errors import ConnectionFileError
 from enginery.net import addresses
@@ -24,6 +26,8 @@ from enginery.net.publish import publish
 from enginery.net.segment_folder import SegmentFolder, make_segment_folder, sweep_segment_folders
 from enginery.net.signals import SignalWatch
 from enginery.net.sockets import listen_on_path
+from enginery.store.choice import open_store
+from enginery.store.writer import Writer
 from enginery.wire.messages import Welcome
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
     from enginery.controller.options import ControllerOptions
     from enginery.controller.remote import Remote
+    from enginery.store.backlog import Backlog
 
 log = logging.getLogger("enginery.controller")
 
@@ -52,12 +57,14 @@ class Controller:
         self._segments: SegmentFolder | None = None
         self._ports: dict[str, Port] = {}
         self._written: list[Path] = []
+        self._keeper: Backlog | Writer | None = None
         self._owns_folder = False  #: or another controller, which is alive, has its sockets there
 
     # --- start --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen on both ports and tell where. Raises OSError if that is not possible."""
+        """Open the store, listen on both ports and tell where. Raises OSError if that is not possible."""
+        self._keeper = _open_store(self._options)
         epoch = 1
         infos = {}
         for kind in DOMAINS:
@@ -139,14 +146,24 @@ class Controller:
     def serve(self, signals: SignalWatch) -> None:
         """Serve until told to stop, by a client, a signal, or the end of the owner."""
         options = self._options
-        scheduler = Scheduler(random=random.Random(), scheme=options.scheme, hwm=options.hwm)  # noqa: S311 - placement
+        scheduler = Scheduler(
+            random=random.Random(),  # noqa: S311 - placement
+            scheme=options.scheme,
+            hwm=options.hwm,
+            journal=Journal() if self._keeper is not None else None,
+        )
         shared = str(self._segments.path) if self._segments is not None else ""
         welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared, scheme=options.scheme)
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
-        server = Server(scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence)
+        recorder = Recorder(scheduler, self._keeper, shared) if self._keeper is not None else None
+        server = Server(
+            scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence, recorder=recorder
+        )
         doorkeeper = self._remote.doorkeeper if self._remote is not None else None
         loop = Loop(server, [clients, engines], doorkeeper, signals)
+        if isinstance(self._keeper, Writer):
+            loop.watch_store(self._keeper)
         if options.owner_pid is not None:
             loop.watch_owner(options.owner_pid)
         _tune_collector()
@@ -162,6 +179,8 @@ class Controller:
             port.close(FAREWELL)
         if self._remote is not None:
             self._remote.close()
+        if self._keeper is not None:
+            self._keeper.close()
         if self._segments is not None:
             self._segments.remove()
         if self._owns_folder:
@@ -171,6 +190,17 @@ class Controller:
             with contextlib.suppress(OSError, ConnectionFileError):
                 if load(path).pid == os.getpid():
                     path.unlink()
+
+
+def _open_store(options: ControllerOptions) -> Backlog | Writer | None:
+    try:
+        return open_store(options.store, options.store_settings, options.profile_dir)
+    except (ImportError, AttributeError, TypeError) as error:
+        msg = (
+            f"The task store {options.store!r} cannot be made: {type(error).__name__}: {error}. It has to be the dotted "
+            "name of a class like those in enginery.store.interface, which takes its settings as keyword arguments."
+        )
+        raise OSError(msg) from error
 
 
 def _make_remote(options: ControllerOptions) -> Remote:

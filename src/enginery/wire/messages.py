@@ -400,11 +400,15 @@ class News(Struct, tag="news"):
 
 
 class Answer(Struct, tag="answer"):
-    """The answer to a ``Query``, ``Signal`` or ``Shutdown``: a plain value, or what was wrong."""
+    """The answer to a ``Query``, ``Signal`` or ``Shutdown``: a plain value, or what was wrong.
+
+    ``kind`` names the class in ``enginery.errors`` to raise; without one it is a ValueError.
+    """
 
     number: int
     value: object = None
     error: str = ""
+    kind: str = ""
 
 
 class Deliver(Struct, tag="deliver"):
