@@ -91,6 +91,10 @@ class ConnectionLost(KernelError, ConnectionError):
     """The connection to the controller is gone for good."""
 
 
+class TunnelError(KernelError, ConnectionError):
+    """No ssh tunnel to the controller could be made. The text has ssh's own words."""
+
+
 class Refused(KernelError, ConnectionError):
     """The controller answered, and does not accept this peer."""
 

@@ -145,7 +145,7 @@ class FakeLink:
     def signal(self, targets: list[int], sig: int | str, timeout: float | None = None) -> None:
         self.asked.append(("signal", targets, sig))
 
-    def shutdown(self, targets: list[int], *, restart=False, controller=False, timeout=None) -> None:
+    def shutdown(self, targets: list[int], *, restart=False, controller=False, finish=False, timeout=None) -> None:
         self.asked.append(("shutdown", targets, restart, controller))
         self.leave(*targets)
 

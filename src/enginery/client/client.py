@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from enginery.client import active
 from enginery.client.balanced import LoadBalancedView
 from enginery.client.broadcast import BroadcastView
-from enginery.client.connect import find_connection, through
+from enginery.client.connect import find_connection, reach
 from enginery.client.direct import DirectView
 from enginery.client.executor import ViewExecutor
 from enginery.client.link import Link
@@ -46,10 +46,11 @@ class Client(Records):
         ipython_dir: Folder of all profiles.
         context: Not needed.
         debug: Kept as an attribute for programs that look at it.
-        sshserver: Reach the controller through this ssh server.
-        sshkey: Not needed yet.
-        password: Not needed yet.
-        paramiko: Not needed.
+        sshserver: Reach the controller through this ssh server, ``[user@]server[:port]``. Where the connection file names
+            one, and the controller is on another host, that is done without being asked.
+        sshkey: File of the private key for it, where ssh does not find it by itself.
+        password: Cannot be used, and is refused: ssh asks keys and agents only.
+        paramiko: True is refused: tunnels are made by OpenSSH's client.
         timeout: Seconds to wait for the file, and for the controller to answer.
         cluster_id: Which cluster of the profile.
         cluster: The ``Cluster`` it belongs to.
@@ -57,6 +58,7 @@ class Client(Records):
     Raises:
         FileNotFoundError: There is no connection file (an OSError).
         ConnectionFileError: It is damaged (a ValueError).
+        TunnelError: ssh did not get through, with what it said (a ConnectionError).
         TimeoutError: Nothing answers there.
         Refused: The controller does not want us.
     """
@@ -72,9 +74,9 @@ class Client(Records):
         context: Any = None,  # noqa: ARG002 - see the docstring, likewise below
         debug: bool = False,
         sshserver: str | None = None,
-        sshkey: str | None = None,  # noqa: ARG002
-        password: str | None = None,  # noqa: ARG002
-        paramiko: bool | None = None,  # noqa: ARG002
+        sshkey: str | Path | None = None,
+        password: str | None = None,
+        paramiko: bool | None = None,
         timeout: float = 10,
         cluster_id: str | None = None,
         cluster: Any = None,
@@ -100,10 +102,18 @@ class Client(Records):
             cluster_id=cluster_id,
             timeout=timeout,
         )
-        info = through(info, sshserver)
+        left = max(1.0, deadline.left() or 0.0)
+        info, self._tunnel = reach(
+            info, sshserver=sshserver, sshkey=sshkey, password=password, paramiko=paramiko, timeout=left
+        )
         if warning := loopback_mismatch(info):
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
-        self.link = Link.connect(info, timeout=max(1.0, deadline.left() or 0.0))
+        trouble = self._tunnel.trouble if self._tunnel is not None else str
+        try:
+            self.link = Link.connect(info, timeout=max(1.0, deadline.left() or 0.0), trouble=trouble)
+        except BaseException:
+            self._let_tunnel_go()
+            raise
         self._watch_engines()
         active.greet(self)
 
@@ -115,6 +125,7 @@ class Client(Records):
         client.profile = client.source = ""
         client.cluster = cluster
         client.log = Log()
+        client._tunnel = None
         client.link = link
         client._watch_engines()
         return client
@@ -303,6 +314,12 @@ class Client(Records):
         """Close the connection. Results that have not come will not come. Calls after the first do nothing."""
         del linger
         self.link.close()
+        self._let_tunnel_go()
+
+    def _let_tunnel_go(self) -> None:
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.release()
 
     def __enter__(self) -> Self:
         return self

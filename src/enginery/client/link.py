@@ -19,7 +19,7 @@ from enginery.client.callbacks import Callbacks
 from enginery.client.sharing import Sharing
 from enginery.core.requests import OVERHEAD, Requests
 from enginery.errors import ConnectionLost, KernelError, NoRecord, Refused, VersionMismatch
-from enginery.net.addresses import endpoints_to_try
+from enginery.net.addresses import quoted
 from enginery.net.line import Line
 from enginery.net.sockets import dial
 from enginery.wire import messages as m
@@ -84,8 +84,8 @@ class Link:
     # --- life ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, info: ConnectionInfo, *, timeout: float = 10.0) -> Self:
-        """Dial the controller and introduce this client.
+    def connect(cls, info: ConnectionInfo, *, timeout: float = 10.0, trouble: Callable[[], str] = str) -> Self:
+        """Dial the controller and introduce this client. ``trouble`` tells what is known of why nobody answers.
 
         Raises TimeoutError if nothing answers within ``timeout`` seconds, Refused (VersionMismatch) if the
         controller does not want this client.
@@ -94,7 +94,7 @@ class Link:
             link = cls(info)
         except OSError as error:
             msg = (
-                f"Nobody listens at {endpoints_to_try(info)[0]} ({error.strerror}): the controller (pid {info.pid}) is "
+                f"Nobody listens at {quoted(info)} ({error.strerror}): the controller (pid {info.pid}) is "
                 "gone. `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
             raise TimeoutError(msg) from error
@@ -106,26 +106,26 @@ class Link:
             answered = link._line.wait_for(
                 lambda: bool(requests.welcome or requests.refused or link._lost is not None), timeout
             )
-            link._judge(answered=answered, timeout=timeout)
+            link._judge(answered=answered, timeout=timeout, trouble=trouble)
         except BaseException:
             link._line.close()
             raise
         return link
 
-    def _judge(self, *, answered: bool, timeout: float) -> None:
+    def _judge(self, *, answered: bool, timeout: float, trouble: Callable[[], str]) -> None:
         """Take the answer to the hello in, or raise."""
         welcome, refused = self._requests.welcome, self._requests.refused
-        where = endpoints_to_try(self.info)[0]
+        where = quoted(self.info)
         if refused is not None:
             kind = VersionMismatch if refused.kind == "VersionMismatch" else Refused
             raise kind(f"The controller at {where} refused this client: {refused.reason}")
         if welcome is None:
             who = f"controller pid {self.info.pid} on {self.info.location or 'this host'}"
             what = self._lost or f"Nothing answered within {timeout:g} s"
-            msg = (
-                f"{what} ({who}, dialled at {where}). Is it running? `ipcluster list` shows clusters; "
-                "an old connection file is replaced when a cluster starts."
+            why = trouble() or (
+                "Is it running? `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
+            msg = f"{what} ({who}, dialled at {where}). {why}"
             raise TimeoutError(msg) if answered is False else ConnectionLost(msg)
         self.number = welcome.number
         self.scheme = welcome.scheme

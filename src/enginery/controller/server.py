@@ -207,7 +207,9 @@ class Server:
             self._refuse(port, peer, "Refused", "This engine has ended, its nanny says.")
             return
         self._departing.joined(hello.uuid)
-        engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
+        engine = self.scheduler.engine_joined(
+            hello.uuid, hello.pid, hello.host, hello.id, now, hello.engine_set, hello.rank
+        )
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
         self._become(peer, "engine", To.ENGINE, number, now)

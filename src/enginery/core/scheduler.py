@@ -88,6 +88,7 @@ class Scheduler:
         self.crashes: deque[Departure] = deque(maxlen=CRASHES)  #: the newest ones
         self._retiring: list[EngineRecord] = []
         self._skipped: set[int] = set()  #: ids below the next one that were never given
+        self._firsts: dict[str, int] = {}  #: by engine set of MPI ranks: the id of rank 0
         self._next_client = 1
         self._departing: EngineInfo | None = None  #: the engine that is leaving, while its tasks are seen to
         self._mixed = False  #: there was more than one client, so results of several may come in one message
@@ -224,15 +225,28 @@ class Scheduler:
 
     # --- engines ------------------------------------------------------------------------------------------------
 
-    def engine_joined(self, uuid: str, pid: int, host: str, wanted: int, now: float) -> EngineRecord:
-        """An engine says hello. It gets the id it wants if that was never used, else the next one."""
+    def engine_joined(
+        self, uuid: str, pid: int, host: str, wanted: int, now: float, engine_set: str = "", rank: int = -1
+    ) -> EngineRecord:
+        """An engine says hello. It gets the id it wants if that was never used, else the next one.
+
+        The ranks of an MPI job arrive in any order and get ids in the order of ranks.
+        """
+        if rank >= 0 and wanted < 0:
+            wanted = self._first_of_set(engine_set) + rank
         number = self._number_for(wanted)
         self.counts["joined"] += 1
-        engine = EngineRecord(EngineInfo(number, uuid, pid, host), now)
+        engine = EngineRecord(EngineInfo(number, uuid, pid, host, engine_set), now)
         self.engines[number] = engine
         self.dealer.join(engine)
         self._tell_clients(News(joined=[engine.info]))
         return engine
+
+    def _first_of_set(self, engine_set: str) -> int:
+        """The id of rank 0 of an engine set. It holds until the set is gone: one that is started anew counts anew."""
+        there = {engine.info.engine_set for engine in self.engines.values()}
+        self._firsts = {name: first for name, first in self._firsts.items() if name in there}
+        return self._firsts.setdefault(engine_set, self._next_engine)
 
     def _number_for(self, wanted: int) -> int:
         following = self._next_engine

@@ -8,7 +8,7 @@ import socket as sockets
 import time
 from typing import TYPE_CHECKING, Final
 
-from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try, is_served
+from enginery.net.addresses import LONGEST_SOCKET, TUNNEL, endpoints_to_try, is_served
 from enginery.net.reach import explain
 from enginery.net.stream import Stream
 
@@ -39,6 +39,11 @@ def dial(info: ConnectionInfo) -> Channel:
         return Stream(_connected(url.removeprefix("ipc://")))
     from enginery.net.routed import RoutedChannel  # libzmq: only who leaves this host pays for it
 
+    if url.startswith(TUNNEL):
+        from enginery.net.tunnel import why_ended  # with all it takes to start programs
+
+        path = url.removeprefix(TUNNEL)
+        return RoutedChannel(info, f"ipc://{path}", explain=lambda why: why_ended(path, info.ssh, why))
     return RoutedChannel(info, url)
 
 

@@ -154,6 +154,7 @@ class EngineInfo(Struct, frozen=True):
     uuid: str
     pid: int
     host: str
+    engine_set: str = ""  #: those that one launcher started together
 
 
 # --- from clients -------------------------------------------------------------------------------------------------
@@ -260,7 +261,10 @@ class Bye(Struct, tag="bye"):
 
 
 class EngineHello(Struct, tag="engine-hello"):
-    """First words of an engine. ``uuid`` names this incarnation; ``id`` is wanted by MPI ranks and returners."""
+    """First words of an engine. ``uuid`` names this incarnation.
+
+    ``id`` is wanted by returners. A ``rank`` wants its place among the ranks of ``engine_set``.
+    """
 
     version: int
     uuid: str
@@ -268,6 +272,8 @@ class EngineHello(Struct, tag="engine-hello"):
     host: str
     id: EngineId = -1
     holding: list[int] = []
+    engine_set: str = ""
+    rank: EngineId = -1
 
 
 class Done(Struct, tag="done"):
