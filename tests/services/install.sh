@@ -2,6 +2,8 @@
 # Installs the real services that tests/services runs against. Debian or Ubuntu, as root; what is there already is left alone.
 set -euo pipefail
 
+"$(dirname "$0")/install_databases.sh"  # from the Python package index, not from the distribution
+
 packages=(
     openssh-server openssh-client  # tunnels, and programs started on other hosts
     iproute2 util-linux            # the bed of separate hosts: ip, nsenter, unshare, setpriv
