@@ -71,14 +71,15 @@ class Controller:
             before = self._previous(kind)
             epoch = before.epoch + 1 if before is not None else epoch
             self._ports[kind] = self._listen(kind, before)
+        if self._remote is not None:
+            # Before anybody can know of it: who takes the place of a controller that is killed now needs the same keys.
+            self._remote.save_keys()
         for kind in DOMAINS:
             infos[kind] = self._describe(kind, epoch)
             path = infos[kind].save(self._options.connection_path(kind))
             self._written.append(path)
             log.info("writing connection info to %s", path)
         self._announce()
-        if self._remote is not None:
-            self._remote.save_keys()
         self._epoch = epoch
         sweep_segment_folders()
         self._segments = make_segment_folder()
