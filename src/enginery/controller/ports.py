@@ -30,7 +30,7 @@ ACCEPTS: Final = 64
 class Peer:
     """One connection, and who is behind it."""
 
-    __slots__ = ("handlers", "heard", "identity", "is_gone", "number", "port", "role", "stream")
+    __slots__ = ("handlers", "heard", "identity", "is_gone", "number", "port", "role", "shares", "stream")
 
     def __init__(self, port: Port, identity: bytes = b"", stream: Stream | None = None) -> None:
         self.port = port
@@ -41,6 +41,7 @@ class Peer:
         self.role = ""  #: client, engine or nanny once it has said hello
         self.is_gone = False  #: its connection has been closed, or shall not be listened to any more
         self.number = -1
+        self.shares = False  #: it can use the cluster's shared memory, as it has said
 
     @property
     def is_local(self) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 
 from enginery.controller.departures import Departures
 from enginery.controller.history import NO_STORE, QUESTIONS, History
-from enginery.controller.queries import answer
+from enginery.controller.queries import answer, ask_where
 from enginery.controller.recording import LARGE
 from enginery.controller.sharing import Sharing
 from enginery.core.actions import To
@@ -87,6 +87,7 @@ class Server:
                 m.Submit: self._submit,
                 m.Direct: self._direct,
                 m.Abort: self._abort,
+                m.Forget: self._forgotten,
                 m.Query: self._query,
                 m.Signal: self._signal,
                 m.Shutdown: self._shutdown,
@@ -96,6 +97,8 @@ class Server:
                 m.Said: self._said_output,
                 m.Returned: self._returned,
                 m.Missing: self._missing,
+                m.Holds: self._holds,
+                m.Want: self._want,
             },
             "nanny": {
                 m.NannyHello: self._nanny_hello,
@@ -104,7 +107,8 @@ class Server:
         }
         for role in ("client", "engine", "nanny"):
             self._handlers[role] |= {m.Ping: self._ping, m.Pong: self._ignore, m.Bye: self._bye}
-            self._handlers[role][m.Release] = self._released if role == "client" else self._ignore
+            self._handlers[role][m.Release] = self._ignore if role == "nanny" else self._released
+            self._handlers[role][m.Shares] = self._ignore if role == "nanny" else self._shares
         self._handlers["client"][m.Pong] = self._output_read
 
     # --- the turn -----------------------------------------------------------------------------------------------
@@ -171,7 +175,7 @@ class Server:
         while actions := scheduler.take_actions(now):
             for to, number, message, frames in actions:
                 peer = peers.get((to, number))
-                if peer is not None and peer.stream is None:
+                if peer is not None and not peer.shares:
                     message, frames = self._sharing.as_frames(message, frames)  # noqa: PLW2901 - in their place
                 if peer is None or not peer.port.send(peer, m.encode(message), frames):
                     self._lost(to, number)
@@ -344,6 +348,18 @@ class Server:
     def _missing(self, peer: Peer, missing: m.Missing, _frames: list[object], _now: float) -> None:
         self.scheduler.functions_missing(self.scheduler.engines[peer.number], missing.digests)
 
+    def _holds(self, peer: Peer, holds: m.Holds, _frames: list[object], _now: float) -> None:
+        self.scheduler.places.told(self.scheduler.engines[peer.number], holds)
+
+    def _want(self, peer: Peer, want: m.Want, _frames: list[object], _now: float) -> None:
+        self.scheduler.places.wanted(self.scheduler.engines[peer.number], want.values)
+
+    def _forgotten(self, peer: Peer, forget: m.Forget, _frames: list[object], _now: float) -> None:
+        self.scheduler.places.forgotten(peer.number, forget.values)
+
+    def _shares(self, peer: Peer, _shares: m.Shares, _frames: list[object], _now: float) -> None:
+        peer.shares = peer.is_local and bool(self._sharing.folder)
+
     def _released(self, _peer: Peer, release: m.Release, _frames: list[object], _now: float) -> None:
         self._sharing.released(release.names)
 
@@ -358,6 +374,11 @@ class Server:
                 self._history.ask(peer.number, query, now)
             else:
                 self._send(self._ports[To.CLIENT], peer, m.Answer(query.number, error=NO_STORE, kind="NoRecord"))
+            return
+        if query.name == "where":
+            found = ask_where(self.scheduler, peer.number, query, now)
+            if found is not None:
+                self._send(self._ports[To.CLIENT], peer, found)
             return
         reply = answer(self.scheduler, query, now)
         if query.name == "sessions" and self.recorder is not None:

@@ -51,7 +51,7 @@ class Sharing:
             self._release(engine, theirs)
 
     def as_frames(self, message: ToClient | ToEngine, frames: list[object]) -> tuple[ToClient | ToEngine, list[object]]:
-        """A message for a peer on another host: what is in segments becomes frames."""
+        """A message for a peer that does not share memory (it is on another host, say): segments become frames."""
         if not self.folder:
             return message, frames
         if type(message) is Assign and any(task.shared for task in message.tasks):

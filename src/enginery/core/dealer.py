@@ -170,10 +170,13 @@ class Dealer:
     def restriction(self, rare: Rare) -> frozenset[int] | None:
         """The engines a task may go to now, None for any. Engines that failed it are avoided while others are left."""
         allowed = self._allowed(rare)
-        if not rare.excluded and not rare.unsuited:
-            return allowed
-        fit = self.suited(rare)
-        return frozenset(fit - rare.excluded) or frozenset(fit) or allowed
+        if rare.excluded or rare.unsuited:
+            fit = self.suited(rare)
+            allowed = frozenset(fit - rare.excluded) or frozenset(fit) or allowed
+        if rare.near:
+            close = rare.near & self._engines.keys()
+            return frozenset(close if allowed is None else close & allowed) or allowed
+        return allowed
 
     def suited(self, rare: Rare) -> set[int]:
         """The engines now present that a task may go to and that have not turned out to lack what it needs."""

@@ -103,6 +103,9 @@ def _reason(scheduler: Scheduler, task: int, now: float) -> str:
 
 def _waits_for(scheduler: Scheduler, task: int) -> str:
     ids = scheduler.admission.awaited_by(task)
+    names = scheduler.places.awaits(task)
+    if names and not ids:
+        return f"It waits for {', '.join(map(repr, names[:NAMED]))}, which no engine is known to have yet."
     parts = []
     for other in ids[:NAMED]:
         state, engine = scheduler.locate(other)

@@ -115,6 +115,8 @@ class Link:
             self.line.wake()  # whose own thread knows of no deadline yet
             self.sharing = Sharing(member.welcome.runtime, member.id)
             member.released = self.sharing.pool.release
+            if self.sharing.folder:
+                member.say(m.Shares())
         if member.interrupt:
             task, member.interrupt = member.interrupt, 0
             self.interrupt(task)

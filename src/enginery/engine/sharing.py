@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.core.membership import Held
 from enginery.core.sharing import own, put_together, set_aside
+from enginery.net.segment_folder import usable
 from enginery.net.segments import Pool, read_segment
 
 if TYPE_CHECKING:
@@ -20,13 +21,15 @@ class Sharing:
     """The shared memory of one engine. Thread-safe."""
 
     def __init__(self, folder: str, number: int) -> None:
-        """``folder`` is empty where there is no shared memory."""
+        """``folder`` is empty where there is no shared memory; one that is not here counts as none."""
+        self.folder = folder = usable(folder)
         self.pool = Pool(folder, f"e{number}")
-        self._read = partial(read_segment, folder)
+        #: Gives the contents of a segment by name and size. Raises OSError if it is not there.
+        self.read = partial(read_segment, folder)
 
     def complete(self, held: Held) -> Held:
         """The task with its payload in place and all its buffers as frames. Raises OSError if they are not there."""
-        held.task.payload, frames = put_together(held.task, held.frames, self._read)
+        held.task.payload, frames = put_together(held.task, held.frames, self.read)
         held.task.shared = None
         return Held(held.task, frames, held.direct)
 

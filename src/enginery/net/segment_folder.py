@@ -63,6 +63,11 @@ def make_segment_folder() -> SegmentFolder | None:
     return None
 
 
+def usable(folder: str) -> str:
+    """The folder, if this process has it, else nothing: a container may share a cluster's sockets and not its memory."""
+    return folder if folder and os.access(f"{folder}/{LOCK}", os.R_OK | os.W_OK) else ""
+
+
 def sweep_segment_folders() -> list[Path]:
     """Remove the folders of controllers that were killed. Returns them."""
     base = segments_base()
