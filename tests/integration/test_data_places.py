@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -150,13 +151,13 @@ def test_a_client_that_leaves_takes_its_values_along(rc, own_rc):
 
 
 def test_values_that_cannot_be_handed_out(rc, lv):
-    kept = rc[0].with_flags(keep=True).apply_sync(open, os.devnull)
-    assert kept.description.kind == "_io.TextIOWrapper"
-    assert rc[0].apply_sync(lambda file: file.name, kept) == os.devnull
-    with pytest.raises(RemoteError, match="TextIOWrapper"):
+    kept = rc[0].with_flags(keep=True).apply_sync(threading.Lock)
+    assert kept.description.kind == "_thread.lock"
+    assert rc[0].apply_sync(lambda lock: lock.locked(), kept) is False
+    with pytest.raises(RemoteError, match=r"_thread\.lock"):
         kept.get(PATIENCE)
-    with pytest.raises(EngineError, match="TextIOWrapper"):
-        rc[1].apply_sync(lambda file: file.name, kept)
+    with pytest.raises(EngineError, match=r"_thread\.lock"):
+        rc[1].apply_sync(lambda lock: lock.locked(), kept)
     with pytest.raises(RemoteError, match="ZeroDivisionError"):
         lv.with_flags(keep=True).apply_sync(lambda: 1 / 0)
     with pytest.raises(TypeError, match="is on its engine"):

@@ -14,7 +14,7 @@ Rules of the room:
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enginery.core import faults
 from enginery.core.actions import To
@@ -48,6 +48,14 @@ def nearest(sizes: Mapping[int, int], holders: Mapping[int, Collection[int]], am
     return frozenset(engine for engine, size in held.items() if size == most)
 
 
+class Question(NamedTuple):
+    """A client's query after some names."""
+
+    client: int
+    number: int
+    names: list[str]
+
+
 class Name:
     """A name that is watched."""
 
@@ -58,7 +66,7 @@ class Name:
         self.asked: set[int] = set()  #: engines that have not said yet whether they have it
         self.due = due  #: when those count as not having it
         self.waiting: list[int] = []  #: tasks that are to be placed when it is known where it is
-        self.questions: list[tuple[int, int]] = []  #: clients, and the numbers of their queries
+        self.questions: list[Question] = []  #: answered when it is known where the name is, and the others of the question
 
 
 class Places:
@@ -74,7 +82,6 @@ class Places:
         self._unwanted: set[int] = set()  #: values to be forgotten once they are there and nobody uses them any more
         self._pending: set[str] = set()  #: names of which some engine has not said yet whether it has them
         self._open: set[str] = set()  #: names that tasks may wait for
-        self._questions: dict[tuple[int, int], list[str]] = {}  #: by client and number of the query
         self._wanted: dict[int, tuple[int, int]] = {}  #: by own task: who wants which value
         self._next_task = 1
 
@@ -151,13 +158,7 @@ class Places:
         """A client asks which engines have some names. It is answered when that is known."""
         for name in names:
             self._watch(name, now)
-        pending = [name for name in names if self.names[name].asked]
-        # The last one that is known answers for all.
-        if pending:
-            self.names[pending[-1]].questions.append((client, number))
-            self._questions[client, number] = names
-        else:
-            self._answer(client, number, names)
+        self._answer(Question(client, number, names))
 
     def next_deadline(self) -> float | None:
         """When ``tick`` has to be called, None for never."""
@@ -236,13 +237,8 @@ class Places:
             return
         self._pending.discard(name)
         questions, watched.questions = watched.questions, []
-        for client, number in questions:
-            names = self._questions.pop((client, number))
-            if pending := [each for each in names if self.names[each].asked]:
-                self.names[pending[-1]].questions.append((client, number))
-                self._questions[client, number] = names
-            else:
-                self._answer(client, number, names)
+        for question in questions:
+            self._answer(question)
         clients = {task >> CLIENT_SHIFT for task in watched.waiting}
         if name in self._open and (watched.holders or not self._may_come(clients)):
             self._open.discard(name)
@@ -257,9 +253,15 @@ class Places:
             for engine in self._scheduler.engines.values()
         )
 
-    def _answer(self, client: int, number: int, names: list[str]) -> None:
-        found = {name: sorted(self.names[name].holders) for name in names}
-        self._scheduler.outbox.send(To.CLIENT, client, m.Answer(number, found))
+    def _answer(self, question: Question) -> None:
+        known = {name: self.names[name] for name in question.names if name in self.names}
+        for watched in known.values():
+            if watched.asked:  # the last one that becomes known answers for all
+                watched.questions.append(question)
+                return
+        found: dict[str, object] = {name: [] for name in question.names}
+        found |= {name: sorted(watched.holders) for name, watched in known.items()}
+        self._scheduler.outbox.send(To.CLIENT, question.client, m.Answer(question.number, found))
 
     # --- kept values --------------------------------------------------------------------------------------------
 
