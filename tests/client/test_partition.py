@@ -75,7 +75,7 @@ def test_arrays_stay_what_they_are(name, parts, dist):
     array = ARRAYS[name]
     cut = partition(array, parts, dist)
     assert all(part.flags.forc or array.dtype.hasobject for part in cut), "so that they travel beside the pickle"
-    back = join([pickle.loads(pickle.dumps(part, 5)) for part in cut], dist)  # noqa: S301 - our own
+    back = join([pickle.loads(pickle.dumps(part, 5)) for part in cut], dist)
     assert (type(back), back.dtype, back.shape) == (type(array), array.dtype, array.shape)
     assert back.flags.f_contiguous == array.flags.f_contiguous
     assert numpy.array_equal(numpy.ma.getmaskarray(back), numpy.ma.getmaskarray(array))

@@ -66,7 +66,9 @@ class Name:
         self.asked: set[int] = set()  #: engines that have not said yet whether they have it
         self.due = due  #: when those count as not having it
         self.waiting: list[int] = []  #: tasks that are to be placed when it is known where it is
-        self.questions: list[Question] = []  #: answered when it is known where the name is, and the others of the question
+        self.questions: list[
+            Question
+        ] = []  #: answered when it is known where the name is, and the others of the question
 
 
 class Places:
