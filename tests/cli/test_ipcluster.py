@@ -6,77 +6,34 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
-from enginery.cli.cluster_command import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER
+from commands import PATIENCE
 from enginery.cli.cluster_look import table
 from enginery.client.client import Client
-from enginery.config.application import USAGE
+from enginery.config.application import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER, USAGE
 
-PATIENCE = 30
 real = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
 
 
 @pytest.fixture
-def home(tmp_path):
-    return tmp_path
+def home(commands):
+    return commands.home
 
 
 @pytest.fixture
-def run(home):
-    """Run ipcluster to its end in a private IPython folder."""
-
-    def run(*argv):
-        return subprocess.run(
-            [sys.executable, "-m", "enginery.cluster", *argv],
-            env=environment(home),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-
-    return run
+def run(commands):
+    """Run ipcluster to its end."""
+    return partial(commands.run, "cluster")
 
 
 @pytest.fixture
-def start(home):
-    """Start ipcluster and wait until it has said how to stop it; it is made to leave at the end."""
-    started = []
-
-    def start(*argv, until="ipcluster stop"):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "enginery.cluster", *argv],
-            env=environment(home),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        process.said = []
-        for line in process.stdout:
-            process.said.append(line)
-            if until in line:
-                return process
-        pytest.fail(f"{argv} ended: {process.said} {process.stderr.read()}")
-
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=PATIENCE)
-
-
-def environment(home):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("IPP_")}
-    return {**env, "IPYTHONDIR": str(home), "PYTHONUNBUFFERED": "1"}
-
-
-def files_in(folder):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if not path.is_dir())
+def start(commands):
+    """Start ipcluster and wait until it has said how to stop it."""
+    return partial(commands.start, "cluster", until="ipcluster stop")
 
 
 class TestWhatIsSaid:
@@ -124,11 +81,10 @@ class TestWhatIsSaid:
 class TestRealClusters:
     pytestmark = real
 
-    def test_start_and_stop(self, run, start, home):
+    def test_start_and_stop(self, run, start, home, commands):
         process = start("start", "-n", "2", "--", "--scheme=lru")
-        said = "".join(process.said)
-        assert "controller and 2 engines" in said
-        assert "rc = ipp.Client()" in said
+        assert "controller and 2 engines" in process.said
+        assert "rc = ipp.Client()" in process.said
         with Client(ipython_dir=home) as rc:
             rc.wait_for_engines(2, timeout=PATIENCE)
             assert rc[:].apply_sync(int) == [0, 0]
@@ -141,8 +97,8 @@ class TestRealClusters:
         assert run("clean").returncode == 1
         done = run("stop")
         assert (done.returncode, done.stdout) == (0, "Stopped cluster 'default:'\n")
-        assert process.wait(PATIENCE) == 0
-        assert files_in(home) == []
+        assert process.wait() == 0, process.rest()
+        assert commands.files() == []
 
     def test_the_first_generation(self, start, home):
         process = start("-n", "1", "--cluster-id=old", "--profile=x")
@@ -150,15 +106,14 @@ class TestRealClusters:
         assert "    ipcluster stop --profile=x --cluster-id=old\n" in process.said
 
     @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-    def test_signals_stop_it(self, start, home, name):
+    def test_signals_stop_it(self, start, name, commands):
         process = start("start", "-n", "1")
-        process.send_signal(getattr(signal, name))
-        out, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0
-        assert f"Stopping on {name}" in out
-        assert files_in(home) == []
+        process.signal(getattr(signal, name))
+        assert process.wait() == 0
+        assert f"Stopping on {name}" in process.rest()
+        assert commands.files() == []
 
-    def test_daemonized(self, run, home):
+    def test_daemonized(self, run, home, commands):
         done = run("start", "-n", "1", "--daemonize", "--cluster-id=d")
         assert done.returncode == 0, done.stderr
         assert f"Leaving cluster running: {home}/profile_default/security/cluster-d.json" in done.stdout
@@ -166,37 +121,37 @@ class TestRealClusters:
             rc.wait_for_engines(1, timeout=PATIENCE)
         assert run("stop", "d").returncode == 0
         assert run("stop", "d").returncode == ALREADY_STOPPED
-        assert files_in(home) == []
+        assert commands.files() == []
 
-    def test_more_engines(self, run, start, home):
+    def test_more_engines(self, run, start, home, commands):
         start("start", "-n", "1")
         more = start("engines", "-n", "2", until="2 engines")
         with Client(ipython_dir=home) as rc:
             rc.wait_for_engines(3, timeout=PATIENCE)
         assert run("stop").returncode == 0
-        assert more.wait(PATIENCE) == 0
-        assert files_in(home) == []
+        assert more.wait() == 0
+        assert commands.files() == []
 
     def test_engines_without_a_controller(self, start, home):
         process = start("engines", "--init", "-n", "1", until="1 engine")
-        process.send_signal(signal.SIGHUP)
-        assert process.wait(PATIENCE) == 0
+        process.signal(signal.SIGHUP)
+        assert process.wait() == 0
 
-    def test_a_controller_that_fails(self, run, home):
+    def test_a_controller_that_fails(self, run, commands):
         done = run("start", "-n", "1", "--", "--scheme=nonsense")
         assert done.returncode == 1
         assert "nonsense" in done.stderr
         assert "exit code" in done.stderr
         assert "Traceback" not in done.stderr
-        assert files_in(home) == []
+        assert commands.files() == []
 
-    def test_files_of_a_cluster_that_was_killed_are_cleaned(self, run, start, home):
+    def test_files_of_a_cluster_that_was_killed_are_cleaned(self, run, start, home, commands):
         process = start("start", "-n", "1", "--cluster-id=k")
         assert run("clean").returncode == 1
         plain = json.loads((home / "profile_default/security/cluster-k.json").read_text())
         for each in (plain["controller"], *plain["engines"]["sets"].values()):
             with contextlib.suppress(ProcessLookupError):  # engines leave when their controller has gone
                 os.kill(each["state"]["pid"], signal.SIGKILL)
-        process.wait(PATIENCE)
+        process.wait()
         assert run("clean").returncode == 0
-        assert files_in(home) == []
+        assert commands.files() == []

@@ -12,9 +12,10 @@ import pytest
 
 from enginery.cli.ipcontroller import IPController
 from enginery.cli.ipengine import IPEngine, read_all
-from enginery.cli.owner import clean_up_after_owner, is_alive
+from enginery.cli.owner import clean_up_after_owner
 from enginery.config.application import USAGE
 from enginery.net.connection_file import ConnectionInfo
+from enginery.net.liveness import is_alive
 
 ENGINE_INFO = ConnectionInfo(kind="engine", url="tcp://127.0.0.1:5", cluster_id="x")
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from traitlets import Unicode
 
 from enginery.cli.ipcontroller import IPController
 from enginery.cli.ipengine import IPEngine
 from enginery.cluster.cluster import Cluster
 from enginery.config.application import BaseIPythonApplication, BaseParallelApplication
-
-#: Exit codes that scripts rely on.
-ALREADY_STARTED: Final = 10
-ALREADY_STOPPED: Final = 11
-NO_CLUSTER: Final = 12
 
 
 class IPClusterApplication(BaseParallelApplication):
@@ -29,6 +22,8 @@ class IPClusterApplication(BaseParallelApplication):
         """As of every command, unless there is nothing to put into a profile."""
         if self.needs_profile or self.auto_create:
             super().init_profile()
+        else:
+            self.check_profile()
 
     @property
     def config_name(self) -> str:

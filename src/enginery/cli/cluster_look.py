@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from traitlets import Bool, Enum, Integer, Unicode
 
-from enginery.cli.cluster_command import ALREADY_STOPPED, NO_CLUSTER, IPClusterApplication
+from enginery.cli.cluster_command import IPClusterApplication
 from enginery.cluster.manager import ClusterManager, clean_cluster_files, cluster_key
-from enginery.config.application import BASE_ALIASES, BASE_FLAGS
+from enginery.config.application import ALREADY_STOPPED, BASE_ALIASES, BASE_FLAGS, NO_CLUSTER
 from enginery.net import profile_paths
 
 if TYPE_CHECKING:

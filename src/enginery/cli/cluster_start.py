@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from traitlets import Bool, Integer, Unicode, default
 
-from enginery.cli.cluster_command import ALREADY_STARTED, IPClusterApplication
+from enginery.cli.cluster_command import IPClusterApplication
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.launchers.local import LocalControllerLauncher, LocalEngineSetLauncher
 from enginery.cluster.manager import cluster_key
-from enginery.config.application import BASE_ALIASES, BASE_CLASSES, BASE_FLAGS
+from enginery.config.application import ALREADY_STARTED, BASE_ALIASES, BASE_CLASSES, BASE_FLAGS
 from enginery.errors import LauncherError
 from enginery.net import profile_paths
 
@@ -71,8 +71,12 @@ class IPClusterEngines(IPClusterApplication):
         self.relay_signals()
         try:
             self.bring_up()
-        except (LauncherError, ImportError, AttributeError, OSError, ValueError, TypeError) as error:
-            self.fail(str(error))
+        except (ImportError, AttributeError) as error:
+            names = self.cluster.engine_launcher_class, self.cluster.controller_launcher_class
+            self.fail(f"cannot load the launchers --engines={names[0]} --controller={names[1]}: {error}.")
+        except (LauncherError, OSError, ValueError, TypeError) as error:
+            # A controller that was started by hand is found by the controller itself.
+            self.fail(str(error), ALREADY_STARTED if getattr(error, "code", None) == ALREADY_STARTED else 1)
         self.say_how_to_connect()
         if self.daemonize:
             print(f"Leaving cluster running: {self.cluster.cluster_file or 'until its controller leaves'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final, cast
@@ -11,12 +12,22 @@ from traitlets import Bool, Enum, Integer, List, Unicode, default
 from traitlets.config.application import catch_config_error
 
 from enginery.cli.owner import clean_up_after_owner
-from enginery.config.application import BASE_ALIASES, BASE_FLAGS, USAGE, BaseParallelApplication, ProfileDir
+from enginery.config.application import (
+    ALREADY_STARTED,
+    BASE_ALIASES,
+    BASE_FLAGS,
+    USAGE,
+    BaseParallelApplication,
+    ProfileDir,
+)
 from enginery.config.controller import HIGHEST_PORT, HeartMonitor, Session, TaskScheduler, parse_ports
 from enginery.config.fields import build
 from enginery.controller.options import ControllerOptions
+from enginery.errors import ConnectionFileError
 from enginery.net import profile_paths
 from enginery.net.addresses import default_location, is_loopback
+from enginery.net.connection_file import keys_in_environment, load
+from enginery.net.liveness import is_controller_there
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -26,8 +37,15 @@ FLAGS: Final[dict[Any, Any]] = {
     ),
     "secure": ({"IPController": {"secure": True}}, "Authenticate peers (the default)."),
     "no-secure": ({"IPController": {"secure": False}}, "Let anybody connect who can reach the ports."),
+    "restore": (
+        {"IPController": {"restore_engines": True}},
+        "Take the place of a controller that crashed: implies --reuse, so that engines and clients find it.",
+    ),
     "enable-curve": ({"IPController": {"enable_curve": True}}, "Encrypt tcp connections (the default)."),
-    "disable-curve": ({"IPController": {"enable_curve": False}}, "Sign tcp connections, but do not encrypt them."),
+    "disable-curve": (
+        {"IPController": {"enable_curve": False}},
+        "Neither encrypt tcp connections nor ask who is there: without keys, anybody can connect who reaches the ports.",
+    ),
 }
 ALIASES: Final[dict[Any, Any]] = {
     **BASE_ALIASES,
@@ -43,6 +61,7 @@ ALIASES: Final[dict[Any, Any]] = {
     "scheme": "TaskScheduler.scheme_name",
     "hwm": "TaskScheduler.hwm",
     "window": "TaskScheduler.window",
+    "keyfile": "Session.keyfile",
     "ready-fd": "IPController.ready_fd",
     "owner-pid": "IPController.owner_pid",
     "owner-file": "IPController.owner_files",
@@ -81,7 +100,15 @@ class IPController(BaseParallelApplication):
     client_json_file = Unicode(help="Name of the connection file for clients.").tag(config=True)
     engine_json_file = Unicode(help="Name of the connection file for engines.").tag(config=True)
     secure = Bool(True, help="Authenticate peers.").tag(config=True)
-    enable_curve = Bool(True, help="Encrypt tcp connections.").tag(config=True)
+    restore_engines = Bool(
+        False, help="Take the place of a controller that crashed: its ports and keys. Engines join anew."
+    ).tag(config=True)
+    enable_curve = Bool(
+        help="Encrypt tcp connections and let only those in who have the keys (default: yes, unless $IPP_ENABLE_CURVE is 0)."
+    ).tag(config=True)
+    curve_secretkey = Unicode(
+        help="Secret CURVE key of the controller (default: $IPP_CURVE_SECRETKEY, else one made for it)."
+    ).tag(config=True)
     ready_fd = Integer(-1, help="File descriptor to report both connection infos on; used by launchers.").tag(
         config=True
     )
@@ -91,6 +118,14 @@ class IPController(BaseParallelApplication):
     @default("auto_create")
     def _default_auto_create(self) -> bool:
         return True
+
+    @default("enable_curve")
+    def _default_enable_curve(self) -> bool:
+        return os.environ.get("IPP_ENABLE_CURVE", "1") != "0"
+
+    @default("curve_secretkey")
+    def _default_curve_secretkey(self) -> str:
+        return keys_in_environment()["secret_key"]
 
     @default("location")
     def _default_location(self) -> str:
@@ -109,8 +144,10 @@ class IPController(BaseParallelApplication):
         security = self.profile_dir / "security"
         client_port, engine_port = self._ports()
         scheduler = TaskScheduler(parent=self)
-        secure = self.secure and Session(parent=self).key != ""
-        if not secure and not is_loopback(self.ip) and self.transport != "ipc":
+        heart = HeartMonitor(parent=self)
+        key = self._key()
+        secure = self.secure and key != ""
+        if not (secure and self.enable_curve) and not is_loopback(self.ip) and self.transport != "ipc":
             self.log.warning("Without authentication on %s, anybody who reaches it can run code here.", self.ip)
         settings = {
             "profile_dir": self.profile_dir,
@@ -122,8 +159,9 @@ class IPController(BaseParallelApplication):
             "location": self.location,
             "ssh_server": self.ssh_server,
             "engine_ssh_server": self.engine_ssh_server,
-            "reuse": self.reuse_files,
-            "heartbeat": HeartMonitor(parent=self).period / 1000,
+            "reuse": self.reuse_files or self.restore_engines,
+            "heartbeat": heart.period / 1000,
+            "max_misses": heart.max_heartmonitor_misses,
             "scheme": scheduler.scheme_name,
             "hwm": None if scheduler.hwm < 0 else scheduler.hwm,
             "window": scheduler.window,
@@ -131,6 +169,8 @@ class IPController(BaseParallelApplication):
             "engine_file": security / self.engine_json_file,
             "secure": secure,
             "curve": self.enable_curve,
+            "key": key or "",
+            "server_secret": self.curve_secretkey,
             "ready_fd": None if self.ready_fd < 0 else self.ready_fd,
             "owner_pid": self.owner_pid or None,
             "log": str(self.log_file) if self.log_to_file else "",
@@ -138,6 +178,32 @@ class IPController(BaseParallelApplication):
             "log_url": self.log_url,
         }
         return build(ControllerOptions, settings, optional=frozenset({"log_level"}))
+
+    def _key(self) -> str | None:
+        """The secret that keys are made from; None for new ones, empty for none at all."""
+        try:
+            return Session(parent=self).secret()
+        except (OSError, ValueError) as error:
+            self.fail(f"{error} (--keyfile).", USAGE)
+
+    def refuse_to_be_second(self, options: ControllerOptions) -> None:
+        """Leave the program if a controller serves this profile and cluster id already.
+
+        Files of one that was killed are no sign of life.
+        """
+        path = options.connection_path("client")
+        try:
+            other = load(path)
+        except (OSError, ConnectionFileError):
+            # No file, or none that says anything: it is replaced.
+            return
+        if other.pid == os.getpid() or not is_controller_there(other):
+            return
+        self.fail(
+            f"a controller (pid {other.pid} on {other.location}) serves {str(path)!r} already. Stop it, or start another "
+            "beside it with --cluster-id=NAME or --profile=NAME.",
+            ALREADY_STARTED,
+        )
 
     def _ports(self) -> tuple[int, int]:
         """Ports for clients and engines, 0 where any will do."""
@@ -163,6 +229,9 @@ class IPController(BaseParallelApplication):
         from enginery.controller.program import run
 
         options = self.options()
+        self.refuse_to_be_second(options)
+        if self.restore_engines:
+            self.log.info("Restoring ports and keys from %s; engines join anew", options.connection_path("engine"))
         code = 1
         with contextlib.suppress(KeyboardInterrupt):
             code = run(options)

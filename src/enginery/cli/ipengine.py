@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -18,6 +19,7 @@ from enginery.engine.options import EngineOptions
 from enginery.errors import ConnectionFileError
 from enginery.net import connection_file, profile_paths
 from enginery.net.connection_file import ConnectionInfo
+from enginery.net.liveness import is_controller_gone
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -74,9 +76,25 @@ class IPEngine(BaseParallelApplication):
     owner_pid = Integer(0, help="Leave when the process with this id is gone; used by launchers.").tag(config=True)
     owner_files = List(Unicode(), help="Files to remove when the owner is gone; used by launchers.").tag(config=True)
 
+    curve_serverkey = Unicode(help="Public key of the controller, for a connection file without keys.").tag(config=True)
+    curve_publickey = Unicode(help="Public key of engines, for a connection file without keys.").tag(config=True)
+    curve_secretkey = Unicode(help="Secret key of engines, for a connection file without keys.").tag(config=True)
+
     @default("auto_create")
     def _default_auto_create(self) -> bool:
         return True
+
+    @default("curve_serverkey")
+    def _default_curve_serverkey(self) -> str:
+        return connection_file.keys_in_environment()["server_key"]
+
+    @default("curve_publickey")
+    def _default_curve_publickey(self) -> str:
+        return connection_file.keys_in_environment()["public_key"]
+
+    @default("curve_secretkey")
+    def _default_curve_secretkey(self) -> str:
+        return connection_file.keys_in_environment()["secret_key"]
 
     @default("url_file_name")
     def _default_url_file_name(self) -> str:
@@ -113,13 +131,26 @@ class IPEngine(BaseParallelApplication):
             self.fail(str(error))
 
     def _wait_for_connection_file(self) -> ConnectionInfo:
-        path = self.connection_path
+        path, patience = self.connection_path, self.wait_for_url_file
+        deadline = time.monotonic() + patience
         if not path.exists():
-            self.log.warning("Waiting %g s for connection file %s", self.wait_for_url_file, path)
-        if not profile_paths.wait_for_file(path, self.wait_for_url_file):
+            self.log.warning("Waiting %g s for connection file %s", patience, path)
+        if not profile_paths.wait_for_file(path, patience):
             self.fail(
-                f"no connection file {str(path)!r} after {self.wait_for_url_file:g} s. Start the controller first "
+                f"no connection file {str(path)!r} after {patience:g} s. Start the controller first "
                 "(ipcontroller), copy its engine file here, or name it with --file."
+            )
+        stamp = path.stat()
+        info = connection_file.load(path)
+        if info.reuse or not is_controller_gone(info):
+            return info
+        # One that was killed could not remove its files. The next one replaces them.
+        gone = f"{str(path)!r} is of a controller (pid {info.pid} on {info.location}) that is gone"
+        self.log.warning("Waiting %g s for a new connection file: %s", patience, gone)
+        if not profile_paths.wait_for_change(path, stamp, max(0.0, deadline - time.monotonic())):
+            self.fail(
+                f"{gone}, and no other wrote a new one within {patience:g} s. Start a controller (ipcontroller), or "
+                "fetch the file of the one that runs."
             )
         return connection_file.load(path)
 
@@ -131,7 +162,7 @@ class IPEngine(BaseParallelApplication):
             )
         path = self.connection_path
         settings = {
-            "connection": connection,
+            "connection": connection_file.with_keys(connection, self.keys()),
             "n": self.n,
             "cluster_id": self.cluster_id or connection.cluster_id,
             "profile_dir": self.profile_dir,
@@ -151,6 +182,14 @@ class IPEngine(BaseParallelApplication):
             "log_url": self.log_url,
         }
         return build(EngineOptions, settings)
+
+    def keys(self) -> dict[str, str]:
+        """CURVE keys for a connection file that has none."""
+        return {
+            "server_key": self.curve_serverkey,
+            "public_key": self.curve_publickey,
+            "secret_key": self.curve_secretkey,
+        }
 
     def shell_settings(self) -> dict[str, dict[str, Any]]:
         """What the configuration says of classes that are not this command's: IPython's, which engines import late."""

@@ -82,7 +82,7 @@ def _checked(info: ConnectionInfo, source: str) -> ConnectionInfo:
         raise ConnectionFileError(
             f"{source} is for engines and opens the engines' port only. Use the one that is named …-client.json."
         )
-    return info
+    return connection_file.with_keys(info, connection_file.keys_in_environment())
 
 
 def through(info: ConnectionInfo, sshserver: str | None) -> ConnectionInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -28,6 +28,8 @@ class ControllerOptions:
     engine_file: Path | None = None
     secure: bool = True  #: False: no keys at all
     curve: bool = True  #: encrypt tcp
+    key: str = field(default="", repr=False)  #: what all keys are made from; empty: chance
+    server_secret: str = field(default="", repr=False)  #: the controller's own CURVE key; empty: made with the others
     window: int = 64 << 20  #: bytes a client may have outstanding
     ready_fd: int | None = None  #: gets one JSON line with both connection infos once listening
     owner_pid: int | None = None  #: leave when this process is gone

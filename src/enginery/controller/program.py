@@ -109,6 +109,7 @@ class Controller:
             cluster_id=options.cluster_id,
             epoch=epoch,
             pid=os.getpid(),
+            reuse=int(options.reuse),
         )
         return replace(info, **self._remote.keys_for(kind)) if self._remote is not None else info
 

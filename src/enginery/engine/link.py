@@ -53,7 +53,17 @@ class Link:
         self._flush_by = _NEVER  #: when what is unsent has to leave
         self._look_at = _NEVER  #: when the line's thread looks whether that time has come
         self._exit_by = _NEVER
-        channel = dial_patiently(options.connection, options.timeout * max(options.max_misses, 1))
+        patience = options.timeout * max(options.max_misses, 1)
+        channel = dial_patiently(
+            options.connection,
+            patience,
+            lambda error: log.warning(
+                "nobody listens at %s yet (%s): waiting %g s for the controller",
+                options.connection.url,
+                error.strerror,
+                patience,
+            ),
+        )
         self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
         self.line.start()
 

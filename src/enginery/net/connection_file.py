@@ -15,7 +15,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -41,7 +41,8 @@ class ConnectionInfo:
 
     ``urls`` lists every endpoint in the order of preference (ipc first); ``url`` is the one to quote to people.
     ``ssh`` names the server to tunnel through and ``location`` the controller's host, which stands in for a wildcard
-    address. ``pid`` and ``epoch`` are the controller's.
+    address. ``pid`` and ``epoch`` are the controller's. ``reuse`` is 1 if a later controller is going to listen there
+    again, so that who finds nobody may wait.
     """
 
     kind: Literal["client", "engine"]
@@ -53,6 +54,7 @@ class ConnectionInfo:
     cluster_id: str = ""
     epoch: int = 0
     pid: int = 0
+    reuse: int = 0
     server_key: str = field(default="", repr=False)
     public_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
@@ -107,8 +109,25 @@ class ConnectionInfo:
         return path
 
 
+def with_keys(info: ConnectionInfo, given: Mapping[str, str]) -> ConnectionInfo:
+    """``info`` with ``given`` CURVE keys (by the names of its fields) where it has none: files may be kept without."""
+    missing = {name: key for name, key in given.items() if key and not getattr(info, name)}
+    return replace(info, **missing) if missing else info  # type: ignore[arg-type]  # keys are text
+
+
+def keys_in_environment() -> dict[str, str]:
+    """The CURVE keys that the environment holds, by the names of fields."""
+    return {name: os.environ.get(variable, "") for name, variable in KEY_VARIABLES.items()}
+
+
+#: Where a peer may find its keys instead of in the file.
+KEY_VARIABLES: Final = {
+    "server_key": "IPP_CURVE_SERVERKEY",
+    "public_key": "IPP_CURVE_PUBLICKEY",
+    "secret_key": "IPP_CURVE_SECRETKEY",
+}
 FIELDS: Final = tuple(each.name for each in fields(ConnectionInfo))
-INTEGERS: Final = frozenset({"epoch", "pid", "version"})
+INTEGERS: Final = frozenset({"epoch", "pid", "reuse", "version"})
 TYPES: Final[dict[str, type]] = {name: int if name in INTEGERS else str for name in FIELDS}
 
 
@@ -120,7 +139,11 @@ def load(source: str | Path | Mapping[str, object]) -> ConnectionInfo:
     if not isinstance(source, (str, Path)):
         return ConnectionInfo.from_dict(source)
     path = Path(source).expanduser()
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except IsADirectoryError as error:
+        why = "This is a folder, no connection file; name the one in its folder 'security'"
+        raise IsADirectoryError(error.errno, why, str(path)) from None
     try:
         return loads(text, source=f"connection file {str(path)!r}")
     except ConnectionFileError as error:
@@ -178,7 +201,7 @@ def _check_values(values: Mapping[str, object], source: str) -> None:
         raise ConnectionFileError(msg, key="kind")
     for url in (values["url"], *cast("tuple[str, ...]", values.get("urls", ()))):
         check_endpoint(cast("str", url), source=source)
-    for name in ("server_key", "public_key", "secret_key"):
+    for name in KEY_VARIABLES:
         key = cast("str", values.get(name, ""))
         if key and len(key) != CURVE_LENGTH:
             # The value stays out of the message: it is a secret.

@@ -12,6 +12,7 @@ from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try, is_served
 from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from enginery.net.channel import Channel
@@ -38,20 +39,24 @@ def dial(info: ConnectionInfo) -> Channel:
     return RoutedChannel(info, url)
 
 
-def dial_patiently(info: ConnectionInfo, patience: float) -> Channel:
+def dial_patiently(
+    info: ConnectionInfo, patience: float, tell: Callable[[OSError], object] = lambda _error: None
+) -> Channel:
     """As ``dial``, but try again for ``patience`` seconds while nobody listens: engines may come before a controller.
 
-    Raises OSError when that is over.
+    ``tell`` is called with the first failure, for who would have the waiting known. Raises OSError when that is over.
     """
     deadline = time.monotonic() + patience
     pause = FIRST_PAUSE
     while True:
         try:
             return dial(info)
-        except OSError:
+        except OSError as error:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise
+            if pause == FIRST_PAUSE:
+                tell(error)
             time.sleep(min(pause, left))  # nothing tells of a socket that will be made some day
             pause = min(2 * pause, LONGEST_PAUSE)
 
