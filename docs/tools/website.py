@@ -28,8 +28,13 @@ CHAPTERS = {
         "docs/how-to/notebooks.md",
         "docs/how-to/migrating.md",
     ),
-    "Reference": ("docs/reference/api.md", "docs/reference/commands.md", "docs/reference/protocol.md"),
-    "Why": ("docs/why.md", "ARCHITECTURE.md", "CHANGELOG.md"),
+    "Reference": (
+        "docs/reference/api.md",
+        "docs/reference/commands.md",
+        "docs/reference/protocol.md",
+        "docs/reference/scopes.md",
+    ),
+    "Why": ("docs/why.md", "docs/security.md", "ARCHITECTURE.md", "CHANGELOG.md"),
 }
 _NOT_IN_ANCHORS = re.compile(r"[^\w\- ]")
 _FORMATTER = HtmlFormatter(nowrap=True)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enginery.controller.departures import REPORT_PATIENCE
+from enginery.controller.limits import Limits
 from enginery.controller.ports import Peer
 from enginery.controller.server import Server
 from enginery.core.invariants import check
@@ -32,12 +33,20 @@ class FakePort:
         self.sent = []
         self.forgotten = []
         self.deaf = set()
+        self.limits = Limits()
+        self.late = []
 
     def send(self, peer, header, frames):
         if peer in self.deaf:
             return False
         self.sent.append((peer, self.decode(header), [bytes(frame) for frame in frames]))
         return True
+
+    def introduced(self, peer):
+        pass
+
+    def overdue(self, now):
+        return self.late
 
     def forget(self, peer):
         self.forgotten.append(peer)

@@ -13,7 +13,7 @@ from enginery.engine.interrupts import wake_main_thread
 from enginery.engine.limits import TimeLimit
 from enginery.engine.sharing import Sharing
 from enginery.net.line import Line
-from enginery.net.sockets import dial_patiently
+from enginery.net.sockets import dial_patiently, key_for
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Link:
                 patience,
             ),
         )
+        hello.key = key_for(options.connection, channel)
         self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
         self.line.start()
 

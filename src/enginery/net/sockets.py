@@ -35,8 +35,15 @@ def dial(info: ConnectionInfo) -> Channel:
     if url.startswith("ipc://"):
         return Stream(_connected(url.removeprefix("ipc://")))
     from enginery.net.routed import RoutedChannel  # libzmq: only who leaves this host pays for it
+    from enginery.net.signed import SignedChannel  # likewise
 
-    return RoutedChannel(info, url)
+    channel = RoutedChannel(info, url)
+    return SignedChannel(channel, info.exec_key) if info.exec_key and not info.server_key else channel
+
+
+def key_for(info: ConnectionInfo, channel: Channel) -> str:
+    """What a hello has to show as its key. On the way to another host the connection itself shows it."""
+    return info.exec_key if isinstance(channel, Stream) else ""
 
 
 def dial_patiently(
