@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from traitlets import Enum, Unicode
+from traitlets import Unicode
 
 from enginery.cli.cluster_command import IPClusterApplication
 from enginery.cli.cluster_look import table
@@ -49,9 +49,7 @@ class IPClusterKey(IPClusterApplication):
     )
     aliases = ALIASES
 
-    scope = Enum([str(each) for each in Scope], default_value=None, allow_none=True, help="What the key allows.").tag(
-        config=True
-    )
+    scope = Unicode("", help="What the key allows: watch, submit, admin or engine.").tag(config=True)
     expires = Unicode("", help="When the key ends: 90s, 30m, 2h, 1d12h, 2w (default: with the controller).").tag(
         config=True
     )
@@ -75,8 +73,9 @@ class IPClusterKey(IPClusterApplication):
 
     def create(self) -> None:
         """Have a key made, and write its connection file."""
-        if self.scope is None:
-            self.fail(f"say what the key is for: --scope={'|'.join(Scope)}.", USAGE)
+        if self.scope not in list(Scope):
+            given = f"{self.scope!r} is no scope; " if self.scope else ""
+            self.fail(f"{given}say what the key is for: --scope={'|'.join(Scope)}.", USAGE)
         try:
             seconds = duration(self.expires)
         except ValueError as error:
