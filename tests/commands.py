@@ -11,8 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-#: Longest wait for anything, in seconds; reached only when something is broken.
-PATIENCE = 30
+from waiting import PATIENCE
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,7 +22,15 @@ class Commands:
     def __init__(self, home, **variables):
         self.home = Path(home)
         plain = {name: value for name, value in os.environ.items() if not name.startswith("IPP_")}
-        self.environment = {**plain, "IPYTHONDIR": str(home), "PYTHONUNBUFFERED": "1", **variables}
+        # Engines import the modules of tests, for functions that come from there.
+        paths = [*filter(None, [variables.pop("PYTHONPATH", ""), plain.get("PYTHONPATH", "")]), str(ROOT / "tests")]
+        self.environment = {
+            **plain,
+            "IPYTHONDIR": str(home),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join(paths),
+            **variables,
+        }
         self.started = []
 
     def run(self, program, *argv, **variables):
@@ -31,6 +39,17 @@ class Commands:
             [sys.executable, "-m", module(program), *map(str, argv)],
             env={**self.environment, **variables},
             stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def run_code(self, code):
+        """Run a Python program to its end."""
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -47,7 +66,7 @@ class Commands:
 
     def controller(self, *argv, **variables):
         """Start a controller, and return once its connection files are there."""
-        return self.start("controller", *argv, until="-engine.json", **variables)
+        return self.start("controller", *argv, until="Scheduler started", **variables)
 
     def profile(self, name="default"):
         """The folder of a profile."""

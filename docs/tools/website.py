@@ -23,6 +23,8 @@ CHAPTERS = {
         "docs/how-to/results.md",
         "docs/how-to/errors.md",
         "docs/how-to/clusters.md",
+        "docs/how-to/commands.md",
+        "docs/how-to/custom-launchers.md",
         "docs/how-to/arrays.md",
         "docs/how-to/scheduling.md",
         "docs/how-to/notebooks.md",
@@ -33,6 +35,7 @@ CHAPTERS = {
         "docs/reference/commands.md",
         "docs/reference/protocol.md",
         "docs/reference/scopes.md",
+        "docs/reference/former-interfaces.md",
     ),
     "Why": ("docs/why.md", "docs/security.md", "ARCHITECTURE.md", "CHANGELOG.md"),
 }

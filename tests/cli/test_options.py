@@ -134,6 +134,7 @@ def test_an_engine_by_default(home):
 
 def test_every_setting_of_an_engine(home):
     (home / "work").mkdir()
+    (home / "start.py").touch()
     options = engine(
         "--n=4",
         "-c",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, cast
 
+import traitlets
 from traitlets import Bool, Enum, Integer, List, Unicode, default
 from traitlets.config.application import catch_config_error
 
@@ -29,6 +30,7 @@ from enginery.net import profile_paths
 from enginery.net.addresses import default_location, is_loopback
 from enginery.net.connection_file import keys_in_environment, load
 from enginery.net.liveness import is_controller_there
+from enginery.net.signals import end_once
 
 UNENCRYPTED: Final = "Sign tcp connections, but do not encrypt them: others can read what passes, and change nothing."
 FLAGS: Final[dict[Any, Any]] = {
@@ -98,9 +100,11 @@ class IPController(BaseParallelApplication):
     location = Unicode(help="Host name or address of this host as others see it (default: its host name).").tag(
         config=True
     )
-    ports = Unicode("", help="Ports for clients and engines, such as '10101,10102' (default: any).").tag(config=True)
-    client_ports = Unicode("", help="Port for clients.").tag(config=True)
-    engine_ports = Unicode("", help="Port for engines.").tag(config=True)
+    ports = traitlets.Any("", help="Ports for clients and engines, such as '10101,10102' (default: any).").tag(
+        config=True
+    )
+    client_ports = traitlets.Any("", help="Port for clients.").tag(config=True)
+    engine_ports = traitlets.Any("", help="Port for engines.").tag(config=True)
     ssh_server = Unicode("", help="[user@]server[:port] that clients tunnel through.").tag(config=True)
     engine_ssh_server = Unicode("", help="[user@]server[:port] that engines tunnel through.").tag(config=True)
     reuse_files = Bool(False, help="Keep ports and keys of the connection files that are there.").tag(config=True)
@@ -264,6 +268,7 @@ class IPController(BaseParallelApplication):
         if self.restore_engines:
             self.log.info("Restoring ports and keys from %s; engines join anew", options.connection_path("engine"))
         code = 1
+        end_once()
         with contextlib.suppress(KeyboardInterrupt):
             code = run(options)
         clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from enginery.errors import ConnectionFileError
 from enginery.net import connection_file, profile_paths
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.liveness import is_controller_gone
+from enginery.net.signals import end_once
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -160,9 +162,13 @@ class IPEngine(BaseParallelApplication):
             self.fail(
                 f"the connection info is one for {connection.kind}s. Use the file that ends in -engine.json.", USAGE
             )
+        try:
+            connection = connection_file.with_keys(connection, self.keys())
+        except ConnectionFileError as error:
+            self.fail(str(error))
         path = self.connection_path
         settings = {
-            "connection": connection_file.with_keys(connection, self.keys()),
+            "connection": connection,
             "n": self.n,
             "cluster_id": self.cluster_id or connection.cluster_id,
             "profile_dir": self.profile_dir,
@@ -205,13 +211,21 @@ class IPEngine(BaseParallelApplication):
         # Imported before the connection info is awaited: a launcher starts this process beside the controller, so
         # that the imports of both overlap. Not at the top: --help need not wait for zmq.
         from enginery.engine.host import run
+        from enginery.net.reach import hopeless
 
         connection = self.find_connection()
         if connection is None:
             clean_up_after_owner(self.owner_pid or None, [Path(path) for path in self.owner_files], patience=DYING)
             sys.exit(EXIT_NO_CONTROLLER)
         options = self.options(connection)
+        why = hopeless(connection)
+        if self.startup_script and not Path(self.startup_script).is_file():
+            why = f"there is no start-up script {self.startup_script!r} on {platform.node()!r}."
+        if why:
+            clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
+            self.fail(why)
         code = 1
+        end_once()
         with contextlib.suppress(KeyboardInterrupt):
             code = run(options)
         clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])

@@ -175,7 +175,13 @@ class Client(Jobs):
         self.link.signal(ids, sig)
 
     def shutdown(
-        self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = False,
+        block: bool | None = None,
+        *,
+        finish: bool = False,
     ) -> None:
         """Stop engines.
 
@@ -184,6 +190,8 @@ class Client(Jobs):
             restart: Start them anew.
             hub: Stop all engines and the controller, and close this client.
             block: Wait until they are gone.
+            finish: Let them end what they have begun; balanced tasks they have not begun run elsewhere. Without it,
+                what still runs after a second is lost.
         """
         if hub:
             self.link.shutdown(self.ids, restart=restart, controller=True)
@@ -192,7 +200,7 @@ class Client(Jobs):
         ids, _ = self.resolve(targets)
         engines = self.link.engines
         leaving = {(each, engines[each].uuid) for each in ids}
-        self.link.shutdown(ids, restart=restart)
+        self.link.shutdown(ids, restart=restart, finish=finish)
         if self.block if block is None else block:
             self.link.wait_for(lambda: leaving.isdisjoint((e.id, e.uuid) for e in self.link.engines.values()))
 

@@ -302,10 +302,19 @@ class Link:
         self._answer(m.Signal(next(self._numbers), targets, sig), timeout)
 
     def shutdown(
-        self, targets: list[int], *, restart: bool = False, controller: bool = False, timeout: float | None = None
+        self,
+        targets: list[int],
+        *,
+        restart: bool = False,
+        controller: bool = False,
+        finish: bool = False,
+        timeout: float | None = None,
     ) -> None:
-        """Stop engines or start them anew, and stop the controller too if ``controller``. Raises as ``ask``."""
-        self._answer(m.Shutdown(next(self._numbers), targets, restart, controller), timeout)
+        """Stop engines or start them anew, and stop the controller too if ``controller``. Raises as ``ask``.
+
+        With ``finish``, engines end what they have begun first; what they have not begun runs elsewhere.
+        """
+        self._answer(m.Shutdown(next(self._numbers), targets, restart, controller, finish), timeout)
 
     def _answer(self, question: m.Query | m.Signal | m.Shutdown, timeout: float | None) -> object:
         if self._lost is not None:

@@ -87,8 +87,12 @@ class Session(Configurable):
         return text
 
 
-def parse_ports(text: str) -> list[int]:
-    """Ports from ``'10101-10120,10200'``. Raises ValueError that names what is wrong."""
+def parse_ports(given: object) -> list[int]:
+    """Ports from ``'10101-10120,10200'``, from a number, or from a list of either.
+
+    Raises ValueError that names what is wrong.
+    """
+    text = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
     ports: list[int] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         first, dash, last = part.partition("-")

@@ -146,6 +146,9 @@ def modern_settings(config: Config) -> tuple[Config, list[str]]:
 
 
 def _value(name: str, value: Any) -> Any:
+    if name == "furl-file" and value.endswith(".furl"):
+        # What the first generation kept in it stands in the file beside it.
+        return f"{value.removesuffix('.furl')}.json"
     if name in {"log-level", "Application.log_level"} and isinstance(value, str):
         # traitlets knows WARN only, and in capitals.
         return value.upper().replace("WARNING", "WARN")

@@ -75,6 +75,7 @@ class Controller:
             path = infos[kind].save(self._options.connection_path(kind))
             self._written.append(path)
             log.info("writing connection info to %s", path)
+        self._announce()
         self._keep_keys()
         sweep_segment_folders()
         self._segments = make_segment_folder()
@@ -82,6 +83,16 @@ class Controller:
             line = json.dumps({kind: info.to_dict() for kind, info in infos.items()}) + "\n"
             with os.fdopen(self._options.ready_fd, "w") as ready:
                 ready.write(line)
+
+    def _announce(self) -> None:
+        """Say what was started, in the words that tools of earlier generations look for."""
+        options = self._options
+        log.info("Hub listening on %s for registration.", self._ports["engine"].urls[-1])
+        log.info("Hub using DB backend: 'NoDB'")
+        log.info("hub::created hub")
+        log.info("task::using Python %s Task scheduler", options.scheme)
+        log.info("Heartmonitor started: every %g s", options.heartbeat)
+        log.info("Scheduler started [%s]", options.scheme)
 
     def _listen(self, kind: str, before: ConnectionInfo | None) -> Port:
         urls: list[str] = []

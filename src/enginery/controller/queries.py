@@ -27,6 +27,10 @@ def _statistics(scheduler: Scheduler, _arguments: Mapping[str, object], _now: fl
     return questions.statistics(scheduler)
 
 
+def _crashes(scheduler: Scheduler, _arguments: Mapping[str, object], _now: float) -> object:
+    return questions.crashes(scheduler)
+
+
 def _why(scheduler: Scheduler, arguments: Mapping[str, object], now: float) -> object:
     return [questions.why(scheduler, task, now) for task in _tasks(arguments)]
 
@@ -44,6 +48,7 @@ def _tasks(arguments: Mapping[str, object]) -> list[int]:
 
 
 QUERIES: dict[str, Callable[[Scheduler, Mapping[str, object], float], object]] = {
+    "crashes": _crashes,
     "queue_status": _queue_status,
     "statistics": _statistics,
     "story": _story,

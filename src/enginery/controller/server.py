@@ -154,7 +154,7 @@ class Server:
                 continue
             log.info("%r has been silent for %.0f s", peer, silence)
             if to == To.ENGINE:
-                self._engine_gone(number, f"no sign of life for {silence:.0f} s (frozen, or cut off)")
+                self._engine_silent(number, silence)
             else:
                 self._lost(to, number)
 
@@ -200,6 +200,7 @@ class Server:
             # Its nanny's word of its end has overtaken its own hello.
             self._refuse(port, peer, "Refused", "This engine has ended, its nanny says.")
             return
+        self._departing.joined(hello.uuid)
         engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
@@ -246,13 +247,20 @@ class Server:
         else:
             self._nanny_gone(number)
 
-    def _engine_gone(self, number: int, reason: str, *, balanced: int | None = None) -> None:
+    def _engine_silent(self, number: int, silence: float) -> None:
+        if (engine := self.scheduler.engines.get(number)) is not None:
+            reason = f"no sign of life for {silence:.0f} s (frozen, or cut off)"
+            self._engine_gone(number, reason, end=m.Departure(number, engine.info.uuid, reason, crashed=True))
+
+    def _engine_gone(
+        self, number: int, reason: str, *, balanced: int | None = None, end: m.Departure | None = None
+    ) -> None:
         if number not in self.scheduler.engines:
             return  # actions for it were still in the outbox when it left
         log.info("engine=%s left: %s", number, reason)
         self._forget(To.ENGINE, number)
         self._sharing.engine_gone(number)
-        self.scheduler.engine_left(number, reason, balanced=balanced)
+        self.scheduler.engine_left(number, reason, balanced=balanced, end=end)
 
     def _client_gone(self, number: int) -> None:
         if number not in self.scheduler.clients:
@@ -362,6 +370,8 @@ class Server:
             nanny = self._peers.get((To.NANNY, engine.nanny))
             if shutdown.restart and nanny is not None:
                 self._send(self._ports[To.NANNY], nanny, m.Restart(engine.info.uuid))
+            elif shutdown.finish:
+                self.scheduler.engine_retires(number)
             elif (mate := self._peers.get((To.ENGINE, number))) is not None:
                 self._send(self._ports[To.ENGINE], mate, m.Shutdown(0, [number]))
         self._send(self._ports[To.CLIENT], peer, m.Answer(shutdown.number))

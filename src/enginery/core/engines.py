@@ -30,6 +30,7 @@ class EngineRecord:
         "leaving",
         "nanny",
         "progressed",
+        "retiring",
         "stuck",
     )
 
@@ -44,6 +45,7 @@ class EngineRecord:
         self.completed = 0  #: results received from it
         self.asked_back = False  #: a Return is under way, or was in vain
         self.leaving = False  #: its connection is closed, and what became of it is not known yet
+        self.retiring = False  #: it leaves once it has ended what it holds
         self.stuck = False  #: it was asked to hand back tasks, and no task of its has ended since
         self.nanny = -1  #: number of the nanny that watches it
 

@@ -11,6 +11,7 @@ Rules of the room:
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from enginery.core import faults
@@ -32,6 +33,7 @@ from enginery.wire.messages import (
     Ping,
     Result,
     Return,
+    Shutdown,
     Status,
     Task,
 )
@@ -50,6 +52,8 @@ FARTHEST: Final = 100_000
 POINTLESS: Final = 1000
 #: Tasks that are looked for one by one at every engine.
 FEW: Final = 10
+#: Crashes of engines remembered for clients that come later.
+CRASHES: Final = 100
 
 
 class Scheduler:
@@ -63,10 +67,21 @@ class Scheduler:
         self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
         self.admission = Admission(self)
         self.stories = Stories()
-        self.counts = {"submitted": 0, "ended": 0, "failed": 0, "retried": 0, "stolen": 0, "stale": 0, "dropped": 0}
+        self.counts = {
+            "joined": 0,
+            "submitted": 0,
+            "ended": 0,
+            "failed": 0,
+            "retried": 0,
+            "stolen": 0,
+            "stale": 0,
+            "dropped": 0,
+        }
         self._deadlines: list[tuple[float, int]] = []
         self._unsettled: list[tuple[EngineRecord, list[Task | None], list[Result], list[int]]] = []
         self._next_engine = 0
+        self.crashes: deque[Departure] = deque(maxlen=CRASHES)  #: the newest ones
+        self._retiring: list[EngineRecord] = []
         self._skipped: set[int] = set()  #: ids below the next one that were never given
         self._next_client = 1
         self._mixed = False  #: there was more than one client, so results of several may come in one message
@@ -202,6 +217,7 @@ class Scheduler:
     def engine_joined(self, uuid: str, pid: int, host: str, wanted: int, now: float) -> EngineRecord:
         """An engine says hello. It gets the id it wants if that was never used, else the next one."""
         number = self._number_for(wanted)
+        self.counts["joined"] += 1
         engine = EngineRecord(EngineInfo(number, uuid, pid, host), now)
         self.engines[number] = engine
         self.dealer.join(engine)
@@ -226,18 +242,50 @@ class Scheduler:
             engine.leaving = True
             self.dealer.refresh(engine)
 
-    def engine_left(self, number: int, reason: str, *, balanced: int | None = None) -> None:
+    def engine_retires(self, number: int) -> None:
+        """An engine is to leave without loss: it hands back what it has not begun, and leaves when the rest is done."""
+        engine = self.engines.get(number)
+        if engine is None or engine.retiring:
+            return
+        self.settle()
+        engine.retiring = engine.asked_back = True
+        self._retiring.append(engine)
+        if engine.balanced:
+            self.outbox.send(To.ENGINE, number, Return(len(engine.balanced)))
+        self.dealer.refresh(engine)
+        self.settle()
+
+    def _dismiss(self) -> None:
+        """Let the engines go that were to leave and have nothing left to do."""
+        for engine in [each for each in self._retiring if not each.load]:
+            self._retiring.remove(engine)
+            self.outbox.send(To.ENGINE, engine.info.id, Shutdown(0, [engine.info.id]))
+
+    def engine_stillborn(self, end: Departure) -> None:
+        """An engine has died before it said hello: whoever waits for engines shall not wait for this one."""
+        self._tell_departure(end)
+
+    def _tell_departure(self, departure: Departure) -> None:
+        if departure.crashed:
+            self.crashes.append(departure)
+        self._tell_clients(News(left=[departure]))
+
+    def engine_left(
+        self, number: int, reason: str, *, balanced: int | None = None, end: Departure | None = None
+    ) -> None:
         """An engine is gone, whoever noticed it: its tasks run elsewhere or fail, and everybody is told, once.
 
         ``balanced`` is the id of the last balanced task it had begun (-1: none), or None if that is not known; what
-        it had not begun runs elsewhere without counting as an attempt.
+        it had not begun runs elsewhere without counting as an attempt. ``end`` is what clients are told of it.
         """
         self.settle()
         engine = self.engines.pop(number, None)
         if engine is None:
             return
         homeless = self.dealer.leave(engine)
-        self._tell_clients(News(left=[Departure(number, engine.info.uuid, reason)]))
+        if engine.retiring:
+            self._retiring = [each for each in self._retiring if each is not engine]
+        self._tell_departure(end if end is not None else Departure(number, engine.info.uuid, reason))
         held, addressed = list(engine.balanced.values()), list(engine.direct.values())
         engine.balanced, engine.direct = {}, {}
         for task in addressed:
@@ -311,6 +359,8 @@ class Scheduler:
                 self._succeed(engine, ids)
                 self.dealer.refresh(engine)
         self.dealer.settle()
+        if self._retiring:
+            self._dismiss()
 
     def _learn(self, engine: EngineRecord, tasks: list[Task | None], results: list[Result]) -> None:
         """Take run times in, function by function."""

@@ -272,11 +272,12 @@ class Host:
         out_of_memory = self._witness.out_of_memory() if code == -KILL else None
         note = describe(code, peak=death.peak, out_of_memory=out_of_memory, cause=cause)
         again = not self._stopping and (engine.restarting or overdue or self._shall_return(engine, code))
+        expected = bool(self._stopping) or engine.restarting
+        engine.tidy(code)  # first, so that its last words are in the log when its end is told
         log.log(logging.INFO if again or code == 0 or cause else logging.WARNING, "pid=%d %s", engine.pid, note)
         self._nannies.tell_exited(
-            EngineExited(engine.uuid, engine.pid, code, cell.balanced, cell.direct, note, again),
+            EngineExited(engine.uuid, engine.pid, code, cell.balanced, cell.direct, note, again, expected),
         )
-        engine.tidy(code)
         if again:
             self._start_engine(engine.slot, new_uuid())
         elif not self._stopping and not self._status:

@@ -139,12 +139,13 @@ class HostKeeper:
             cell = self._cells[started.slot]
             note = describe(-KILL, cause=reason)
             reports.append(
-                EngineExited(uuid, started.pid, -KILL, cell.balanced, cell.direct, note),
+                EngineExited(uuid, started.pid, -KILL, cell.balanced, cell.direct, note, expected=True),
             )
             self._forget(uuid)
         # Those it started in its last moment, without coming to say so, die with it as well.
         for uuid, cell in self._unheard.items():
-            reports.append(EngineExited(uuid, 0, -KILL, cell.balanced, cell.direct, describe(-KILL, cause=reason)))
+            note = describe(-KILL, cause=reason)
+            reports.append(EngineExited(uuid, 0, -KILL, cell.balanced, cell.direct, note, expected=True))
         return [*reports, Leave(reason)]
 
 
@@ -159,6 +160,7 @@ class ParentKeeper:
         self._cell = cell
         self._stop_timeout = stop_timeout
         self._cause = ""
+        self._stopped = False
         self._engine = watch_process(pid)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._engine.fileno(), selectors.EVENT_READ, self._engine_ended)
@@ -203,7 +205,7 @@ class ParentKeeper:
     def stop(self, reason: str, grace: float, code: int) -> None:
         """Stop the engine, hard if it does not leave in time. There is no host to exit with ``code``."""
         del code
-        self._cause = reason
+        self._cause, self._stopped = reason, True
         if has_ended(self._engine, grace):
             return
         self._engine.send(signal.SIGTERM)
@@ -222,7 +224,10 @@ class ParentKeeper:
             code, note = 1, "ended; nobody but mpiexec knows its exit code"
         else:
             note = describe(code, cause=OVERDUE if self._cell.overdue >= 0 else self._cause)
-        exited = EngineExited(self._uuid, self._engine.pid, code, self._cell.balanced, self._cell.direct, note)
+        cell = self._cell
+        exited = EngineExited(
+            self._uuid, self._engine.pid, code, cell.balanced, cell.direct, note, expected=self._stopped
+        )
         return [exited, Leave("the engine ended")]
 
 

@@ -28,6 +28,8 @@ log = logging.getLogger("enginery.engine")
 RESULT_DELAY: Final = 0.003
 #: How long the running task may take to end after the engine was told to leave, in seconds.
 LEAVING_GRACE: Final = 1.0
+#: What is logged from time to time while the controller is not reached.
+UNREACHED: Final = "the controller is not reached, still trying; %s"
 _NEVER: Final = float("inf")
 
 
@@ -54,16 +56,7 @@ class Link:
         self._look_at = _NEVER  #: when the line's thread looks whether that time has come
         self._exit_by = _NEVER
         patience = options.timeout * max(options.max_misses, 1)
-        channel = dial_patiently(
-            options.connection,
-            patience,
-            lambda error: log.warning(
-                "nobody listens at %s yet (%s): waiting %g s for the controller",
-                options.connection.url,
-                error.strerror,
-                patience,
-            ),
-        )
+        channel = dial_patiently(options.connection, patience, tell=lambda why: log.warning(UNREACHED, why))
         hello.key = key_for(options.connection, channel)
         self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
         self.line.start()

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, TextIO
 
 from enginery.engine.capture import Capture, can_capture
 from enginery.engine.current import become
-from enginery.engine.link import Link
+from enginery.engine.link import UNREACHED, Link
 from enginery.engine.namespace import Namespace
 from enginery.engine.output import Stream
 from enginery.engine.runner import Runner
 from enginery.errors import describe_exception
 from enginery.net.publish import publish
+from enginery.net.reach import explain
 from enginery.wire.messages import Bye
 
 if TYPE_CHECKING:
@@ -35,15 +36,11 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
     try:
         link = Link(options, uuid, begun)
     except OSError as error:
-        log.error("no controller listens at %s: %s", options.connection.url, error.strerror)  # noqa: TRY400 - all is said
+        log.error("no controller (%s); %s", error.strerror, explain(options.connection))  # noqa: TRY400 - all is said
         return 1
     member = link.member
     try:
-        # The controller may come up later than its engines; it is dialled until then, and the waiting is said.
-        while not link.wait_for_welcome(options.timeout):
-            log.warning("no answer from the controller at %s yet, still trying", options.connection.url)
-            if link.silence() > options.timeout * max(options.max_misses, 1):
-                member.leaving = "no controller answered"
+        _wait_for_welcome(link, options)
         if member.leaving is not None:
             log.error("could not register: %s", member.leaving)
             return 1
@@ -76,9 +73,28 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
         log.info("engine=%s leaving: %s", member.id, reason)
         member.say(Bye(reason))
         return 0
+    except KeyboardInterrupt:
+        if member.leaving is None:
+            raise
+        # The interrupt is for the task that runs, and there was none yet: it was told to leave while it started.
+        log.info("engine=%s leaving before it could do anything: %s", member.id, member.leaving)
+        member.say(Bye(member.leaving))
+        return 0
     finally:
         link.line.close()
         link.sharing.pool.close()
+
+
+def _wait_for_welcome(link: Link, options: EngineOptions) -> None:
+    """Wait until the controller has answered, which may come up later than its engines. The waiting is said."""
+    patience = options.timeout
+    while not link.wait_for_welcome(patience):
+        why = explain(options.connection)
+        if link.silence() > options.timeout * max(options.max_misses, 1):
+            link.member.leaving = f"no controller answered within {link.silence():.0f} s; {why}"
+            return
+        log.warning(UNREACHED, why)
+        patience *= 2
 
 
 def _log_to(stream: TextIO) -> None:

@@ -115,8 +115,13 @@ class ConnectionInfo:
 
 
 def with_keys(info: ConnectionInfo, given: Mapping[str, str]) -> ConnectionInfo:
-    """``info`` with ``given`` CURVE keys (by the names of its fields) where it has none: files may be kept without."""
+    """``info`` with ``given`` CURVE keys (by the names of its fields) where it has none: files may be kept without.
+
+    Raises ConnectionFileError for what cannot be a key.
+    """
     missing = {name: key for name, key in given.items() if key and not getattr(info, name)}
+    for name, key in missing.items():
+        _check_key(name, key, f"${KEY_VARIABLES[name]}, or the setting that overrides it")
     return replace(info, **missing) if missing else info  # type: ignore[arg-type]  # keys are text
 
 
@@ -227,11 +232,15 @@ def _check_values(values: Mapping[str, object], source: str) -> None:
     for url in (values["url"], *cast("tuple[str, ...]", values.get("urls", ()))):
         check_endpoint(cast("str", url), source=source)
     for name in KEY_VARIABLES:
-        key = cast("str", values.get(name, ""))
-        if key and len(key) != CURVE_LENGTH:
-            # The value stays out of the message: it is a secret.
-            msg = f"{source}: {name!r} has {len(key)} characters where a CURVE key has {CURVE_LENGTH}."
-            raise ConnectionFileError(msg, key=name)
+        if key := cast("str", values.get(name, "")):
+            _check_key(name, key, source)
+
+
+def _check_key(name: str, key: str, source: str) -> None:
+    if len(key) != CURVE_LENGTH:
+        # The value stays out of the message: it is a secret.
+        msg = f"{source}: {name!r} has {len(key)} characters where a CURVE key has {CURVE_LENGTH}."
+        raise ConnectionFileError(msg, key=name)
 
 
 def check_endpoint(url: str, *, source: str = "endpoint") -> None:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try, is_served
+from enginery.net.reach import explain
 from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 #: First and longest pause between attempts to connect on this host, in seconds.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
+#: When it is told for the first time why nobody is reached, in seconds; then after twice as long, and so on.
+FIRST_WORD: Final = 5.0
 #: Peers that may knock at once, as a thousand engines that start together do.
 BACKLOG: Final = 1024
 
@@ -46,24 +49,24 @@ def key_for(info: ConnectionInfo, channel: Channel) -> str:
     return info.exec_key if isinstance(channel, Stream) else ""
 
 
-def dial_patiently(
-    info: ConnectionInfo, patience: float, tell: Callable[[OSError], object] = lambda _error: None
-) -> Channel:
+def dial_patiently(info: ConnectionInfo, patience: float, tell: Callable[[str], object] | None = None) -> Channel:
     """As ``dial``, but try again for ``patience`` seconds while nobody listens: engines may come before a controller.
 
-    ``tell`` is called with the first failure, for who would have the waiting known. Raises OSError when that is over.
+    ``tell`` is told from time to time why it does not work. Raises OSError when the time is over.
     """
-    deadline = time.monotonic() + patience
+    began = time.monotonic()
+    deadline, word = began + patience, began + FIRST_WORD
     pause = FIRST_PAUSE
     while True:
         try:
             return dial(info)
-        except OSError as error:
+        except OSError:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise
-            if pause == FIRST_PAUSE:
-                tell(error)
+            if tell is not None and time.monotonic() >= word:
+                word += 2 * (word - began)
+                tell(explain(info))
             time.sleep(min(pause, left))  # nothing tells of a socket that will be made some day
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -229,12 +229,16 @@ class Signal(Struct, tag="signal"):
 
 
 class Shutdown(Struct, tag="shutdown"):
-    """Stop engines (or restart them), and the controller too if ``controller``."""
+    """Stop engines (or restart them), and the controller too if ``controller``.
+
+    With ``finish``, engines end what they have begun first, and hand back the rest.
+    """
 
     number: int
     targets: list[int]
     restart: bool = False
     controller: bool = False
+    finish: bool = False
 
 
 class Release(Struct, tag="release"):
@@ -314,7 +318,8 @@ class EngineExited(Struct, tag="engine-exited"):
     """An engine process is gone. ``code`` is negative for a signal, as in ``subprocess``.
 
     ``balanced`` and ``direct`` are the ids of the last task of each kind it had begun (-1: none), so that what it
-    had only queued can run elsewhere without counting as an attempt.
+    had only queued can run elsewhere without counting as an attempt. ``expected`` says that somebody asked for its
+    end, or that it goes with its host; ``restarting`` that it is started anew.
     """
 
     uuid: str
@@ -324,6 +329,7 @@ class EngineExited(Struct, tag="engine-exited"):
     direct: int = -1
     note: str = ""
     restarting: bool = False
+    expected: bool = False
 
 
 # --- from the controller ------------------------------------------------------------------------------------------
@@ -377,11 +383,18 @@ class Outputs(Struct, tag="outputs"):
 
 
 class Departure(Struct, array_like=True):
-    """An engine that left, in words."""
+    """An engine that left, in words. Its ``id`` is -1 if it died before it had got one.
 
-    id: int
+    ``crashed`` says that nobody had asked for it, ``returns`` that it is started anew. ``code`` is its exit code,
+    negative for a signal; None if nobody knows.
+    """
+
+    id: EngineId
     uuid: str
     reason: str
+    crashed: bool = False
+    returns: bool = False
+    code: int | None = None
 
 
 class News(Struct, tag="news"):
