@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 import sys
 
 import pytest
@@ -99,3 +100,79 @@ def test_row_034_keyfile(commands, tmp_path):
         running.end()
     assert keys[0] == keys[1]
     assert keys[0][0] != keys[0][1]
+
+
+@pytest.mark.row(83)
+def test_row_083_ports_and_keys_that_stay(commands):
+    """With fixed ports and --reuse, copies of connection files stay good over restarts."""
+    ports = []
+    while len(ports) < 2:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            ports.append(free.getsockname()[1])
+    arguments = ["--reuse", f"--client-port={ports[0]}", f"--engine-port={ports[1]}"]
+    first = commands.controller(*arguments)
+    copy = info(commands, "client")
+    assert copy.url.endswith(f":{ports[0]}")
+    assert info(commands, "engine").url.endswith(f":{ports[1]}")
+    first.end()
+    commands.controller(*arguments)
+    work(commands, copy)
+
+
+@pytest.mark.row(84)
+def test_row_084_the_shape_of_the_file(commands):
+    """``url``, ``exec_key``, ``ssh`` and ``location`` are there, and with the kind of peer they are enough."""
+    commands.controller("--no-curve", "--location=localhost", "--ssh=", "--enginessh=")
+    plain = info(commands, "client").to_dict()
+    assert plain["location"] == "localhost"
+    assert plain["ssh"] == ""
+    few = {name: plain[name] for name in ("kind", "exec_key", "ssh", "location")}
+    work(commands, {**few, "url": plain["urls"][0]})
+
+
+@pytest.mark.row(86)
+def test_row_086_by_hand(commands, tmp_path_factory):
+    """Somebody copies one file to an engine's host and one to a client's, which know nothing else."""
+    commands.controller("--ip=127.0.0.1")
+    there = Commands(tmp_path_factory.mktemp("there"))
+    try:
+        copy = info(commands, "engine").save(there.home / "ipcontroller-engine.json")
+        there.start("engine", f"--file={copy}")
+        mine = info(commands, "client").save(tmp_path_factory.mktemp("mine") / "ipcontroller-client.json")
+        with Client(mine, timeout=PATIENCE) as rc:
+            rc.wait_for_engines(1, timeout=PATIENCE)
+            assert rc[0].apply_async(abs, -1).get(PATIENCE) == 1
+    finally:
+        there.end()
+
+
+@pytest.mark.row(87)
+def test_row_087_this_host_only_and_any_port(commands):
+    """Several controllers live beside each other; nobody reaches them from elsewhere."""
+    for name in ("a", "b"):
+        commands.start("controller", f"--cluster-id={name}", until="-engine.json")
+    urls = [
+        url
+        for path in (commands.profile() / "security").glob("ipcontroller-*.json")
+        for url in json.loads(path.read_text())["urls"]
+        if url.startswith("tcp")
+    ]
+    assert len(set(urls)) == 4
+    for url in urls:
+        host, port = url.removeprefix("tcp://").split(":")
+        assert host == "127.0.0.1"
+        assert int(port) > 1023
+        for address in {each[4][0] for each in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}:
+            if not address.startswith("127."):
+                with pytest.raises(OSError):
+                    socket.create_connection((address, int(port)), timeout=2)
+
+
+@pytest.mark.row(90)
+def test_row_090_engines_may_come_first(commands):
+    """They wait for the connection file."""
+    commands.start("engine", until="Waiting")
+    commands.controller()
+    with Client(info(commands, "client"), timeout=PATIENCE) as rc:
+        rc.wait_for_engines(1, timeout=PATIENCE)
+        assert rc[0].apply_async(abs, -1).get(PATIENCE) == 1
