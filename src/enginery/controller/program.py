@@ -70,13 +70,13 @@ class Controller:
             epoch = before.epoch + 1 if before is not None else epoch
             self._ports[kind] = self._listen(kind, before)
         self._epoch = epoch
+        self._keep_keys()  # before anybody can have a file with them
         for kind in DOMAINS:
             infos[kind] = self._describe(kind)
             path = infos[kind].save(self._options.connection_path(kind))
             self._written.append(path)
             log.info("writing connection info to %s", path)
         self._announce()
-        self._keep_keys()
         sweep_segment_folders()
         self._segments = make_segment_folder()
         if self._options.ready_fd is not None:
