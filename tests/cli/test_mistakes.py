@@ -164,7 +164,7 @@ def test_an_engine_that_came_before_the_new_controller(commands):
 def test_an_engine_that_came_before_a_controller_that_reuses_its_files(commands):
     first = commands.controller("--reuse")
     first.end()
-    engine = commands.start("engine", "--timeout=0.3", until="no answer from the controller")
+    engine = commands.start("engine", "--timeout=0.3", until="still trying")
     commands.controller("--reuse")
     assert "Completed registration with id 0" in engine.read_until("Completed registration")
 

@@ -123,7 +123,7 @@ def test_what_a_process_leaves_behind_another_one_takes_over(profile, before):
         with pytest.raises(Exception, match="KeyboardInterrupt"):
             endless.get(timeout=PATIENCE)
         heir.scale_sync(3)
-        assert len(rc) == 3
+        assert rc.link.wait_for(lambda: len(rc) == 3, PATIENCE)  # the cluster has asked with a client of its own
         heir.restart_engines_sync()
         assert rc.link.wait_for(lambda: len(rc) == 3 and min(rc.ids) > 2, PATIENCE)
         processes = [psutil.Process(each.pid) for each in rc.link.engines.values()]

@@ -86,7 +86,7 @@ for name in {PUBLIC.split()}:
         "from ipyparallel import serialize_object",
         "import ipyparallel.serialize.canning",
         "import ipyparallel; ipyparallel.can",
-        "from ipyparallel.client.asyncresult import AsyncHubResult",
+        "import ipyparallel.controller.hub",
     ],
 )
 def test_what_is_gone_says_what_replaces_it(statement):

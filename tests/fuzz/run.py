@@ -6,6 +6,7 @@ tests/fuzz/corpus once it is mended.
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def main() -> None:
         sys.exit(f"usage: run.py {'|'.join(targets.TARGETS)} [runs]")
     found = HERE.parents[1] / "build" / "fuzz" / name
     found.mkdir(parents=True, exist_ok=True)
+    logging.disable()  # a line for each refusal would be all that is seen
     arguments = [
         f"-atheris_runs={int(rest[0]) if rest else RUNS}",
         f"-max_len={targets.LONGEST.get(name, 600)}",

@@ -6,7 +6,6 @@ Each raises only what it names; any other exception, and a broken invariant, is 
 from __future__ import annotations
 
 import contextlib
-import logging
 import random
 import socket
 from collections.abc import Callable
@@ -258,4 +257,3 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 LONGEST = {"stimuli": 400, "file": 1500}
 #: How every magic begins, so that a fuzzer need not guess it.
 WORDS = [MAGIC.to_bytes(2, "little"), KNOCK, LENGTH.pack(8)]
-logging.getLogger("enginery.controller").setLevel(logging.CRITICAL)

@@ -62,4 +62,9 @@ def test_over_tcp(gone):
 def test_who_cannot_know_does_not_say_gone(listening, gone):
     assert not is_controller_gone(ConnectionInfo(kind="client", url="tcp://127.0.0.1:1"))
     assert not is_controller_gone(replace(listening, pid=gone, location="other.invalid"))
-    assert not is_controller_gone(replace(listening, pid=gone, ssh="login"))
+    assert not is_controller_gone(replace(listening, pid=gone, location="other.invalid", ssh="login"))
+
+
+def test_an_ssh_server_for_others_says_nothing_of_this_host(listening, gone):
+    assert is_controller_there(replace(listening, ssh="login"))
+    assert not is_controller_there(replace(listening, pid=gone, ssh="login"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -77,3 +78,24 @@ class TestHopeless:
 
     def test_this_host(self, nobody):
         assert hopeless(info(f"tcp://127.0.0.1:{nobody}")) == ""
+
+
+def test_through_a_tunnel_whose_local_end_always_answers(tmp_path):
+    end = tmp_path / "end"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(end))
+        listener.listen()
+        far = replace(info("tcp://127.0.0.1:5", ssh="login"), urls=(f"tunnel://{end}",), location="far")
+
+        def answer(words):
+            with listener.accept()[0] as peer:
+                peer.sendall(words)
+
+        for words, said in ((b"", "the server cannot connect to it"), (b"x", "does not answer as a controller does")):
+            thread = threading.Thread(target=answer, args=(words,))
+            thread.start()
+            text = explain(far)
+            thread.join()
+            assert text.startswith(f"dialled from {HERE!r}: tcp://127.0.0.1:5 through ssh server login: ")
+            assert said in text
+    assert hopeless(far) == ""

@@ -10,7 +10,11 @@ _LAUNCHERS = {
     "enginery.cluster.launchers.local": "LocalProcessLauncher LocalControllerLauncher LocalEngineSetLauncher",
     "enginery.cluster.registry": "abbreviate_launcher_class find_launcher_class",
 }
-_RESULTS = {"enginery.client.result": "AsyncResult", "enginery.client.map_result": "AsyncMapResult"}
+_RESULTS = {
+    "enginery.client.result": "AsyncResult",
+    "enginery.client.map_result": "AsyncMapResult",
+    "enginery.client.recorded": "AsyncHubResult",
+}
 _CONTROLLER = {"enginery.cli.ipcontroller": "IPController IPControllerApp=IPController main launch_new_instance=main"}
 _ENGINE = {"enginery.cli.ipengine": "IPEngine IPEngineApp=IPEngine main launch_new_instance=main"}
 _LOGGER = {"enginery.cli.iplogger": "IPLogger IPLoggerApp=IPLogger LogWatcher main launch_new_instance=main"}
@@ -72,7 +76,10 @@ MODULES: dict[str, dict[str, str]] = {
     "ipyparallel.controller": {},
     "ipyparallel.controller.app": _CONTROLLER,
     "ipyparallel.controller.dependency": _DEPEND,
+    "ipyparallel.controller.dictdb": {"enginery.config.stores": "DictDB"},
     "ipyparallel.controller.heartmonitor": {"enginery.config.controller": "HeartMonitor"},
+    "ipyparallel.controller.mongodb": {"enginery.config.stores": "MongoDB"},
+    "ipyparallel.controller.sqlitedb": {"enginery.config.stores": "SQLiteDB"},
     "ipyparallel.controller.task_scheduler": {"enginery.config.controller": "TaskScheduler"},
     "ipyparallel.datapub": {"enginery.datapub": "publish_data"},
     "ipyparallel.engine": {},
@@ -100,11 +107,9 @@ PROGRAMS = {
 _PACK = "values are packed by enginery itself; use PrePickled(value) to pack one only once"
 _CAN = "there are no tables of types any more; give a class __reduce__, or use copyreg, or use_cloudpickle()"
 _EXTENSION = "start clusters with Cluster() from the notebook"
-_HISTORY = "the controller keeps no database of tasks; keep the AsyncResults that you need"
 
 #: Names and modules that have no equivalent -> what to do instead. A name counts in every module.
 GONE = {
-    "AsyncHubResult": "results come to the client that asked; get_result() of that client has them",
     "can": _CAN,
     "can_map": _CAN,
     "deserialize_object": _PACK,
@@ -127,10 +132,7 @@ GONE = {
     "LocalEngineLauncher": "LocalEngineSetLauncher starts engines, one or many",
     "utcnow": "use datetime.now(UTC) of the standard library",
     "ipyparallel.client.futures": "AsyncResult is a Future; there are no message futures below it",
-    "ipyparallel.controller.dictdb": _HISTORY,
     "ipyparallel.controller.hub": "the controller is one process; Client asks it what it knows",
-    "ipyparallel.controller.mongodb": _HISTORY,
-    "ipyparallel.controller.sqlitedb": _HISTORY,
     "ipyparallel.engine.kernel": "an engine is no kernel of itself; bind_kernel() lets consoles attach to it",
     "ipyparallel.engine.nanny": "engines are watched by a nanny that comes with them",
     "ipyparallel.nbextension": _EXTENSION,

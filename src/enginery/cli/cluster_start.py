@@ -15,6 +15,7 @@ from enginery.cli.cluster_command import IPClusterApplication
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.cluster_file import read_cluster_file
 from enginery.cluster.known import WELL
+from enginery.cluster.launchers import batch_named, winhpc
 from enginery.cluster.launchers.base import describe_code
 from enginery.cluster.launchers.local import LocalControllerLauncher, LocalEngineSetLauncher
 from enginery.cluster.manager import cluster_key
@@ -48,7 +49,14 @@ START_ALIASES: Final[Any] = {
     "location": "Cluster.controller_location",
     "clean-logs": "IPClusterStart.clean_logs",
 }
-CLUSTER_CLASSES: Final[Any] = [*BASE_CLASSES, Cluster, LocalControllerLauncher, LocalEngineSetLauncher]
+CLUSTER_CLASSES: Final[Any] = [
+    *BASE_CLASSES,
+    Cluster,
+    LocalControllerLauncher,
+    LocalEngineSetLauncher,
+    *batch_named.LAUNCHERS,
+    *winhpc.LAUNCHERS,
+]
 
 
 class IPClusterEngines(IPClusterApplication):

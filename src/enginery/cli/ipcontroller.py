@@ -23,14 +23,17 @@ from enginery.config.application import (
 )
 from enginery.config.controller import HIGHEST_PORT, HeartMonitor, PeerLimits, Session, TaskScheduler, parse_ports
 from enginery.config.fields import build
+from enginery.config.stores import STORES, store_settings
 from enginery.controller.limits import Limits
 from enginery.controller.options import ControllerOptions
 from enginery.errors import ConnectionFileError
 from enginery.net import profile_paths
-from enginery.net.addresses import default_location, is_loopback
+from enginery.net.addresses import default_location, is_loopback, is_wildcard, reachable_location
 from enginery.net.connection_file import keys_in_environment, load
 from enginery.net.liveness import is_controller_there
 from enginery.net.signals import end_once
+from enginery.net.ssh_server import parse_server
+from enginery.store.choice import DEFAULT, canonical
 
 UNENCRYPTED: Final = "Sign tcp connections, but do not encrypt them: others can read what passes, and change nothing."
 FLAGS: Final[dict[Any, Any]] = {
@@ -55,10 +58,15 @@ FLAGS: Final[dict[Any, Any]] = {
     "enable-curve": ({"IPController": {"enable_curve": True}}, "Encrypt tcp connections (the default)."),
     "disable-curve": ({"IPController": {"enable_curve": False}}, UNENCRYPTED),
     "no-curve": ({"IPController": {"enable_curve": False}}, UNENCRYPTED),
+    "nodb": ({"IPController": {"db_class": "NoDB"}}, "Keep no records of tasks."),
+    "dictdb": ({"IPController": {"db_class": "DictDB"}}, "Keep the newest records in memory (the default)."),
+    "sqlitedb": ({"IPController": {"db_class": "SQLiteDB"}}, "Keep records in an SQLite database, which lasts."),
+    "mongodb": ({"IPController": {"db_class": "MongoDB"}}, "Keep records in a MongoDB database, which lasts."),
 }
 ALIASES: Final[dict[Any, Any]] = {
     **BASE_ALIASES,
     "ip": "IPController.ip",
+    "url": "IPController.url",
     "transport": "IPController.transport",
     "location": "IPController.location",
     "ports": "IPController.ports",
@@ -75,7 +83,7 @@ ALIASES: Final[dict[Any, Any]] = {
     "owner-pid": "IPController.owner_pid",
     "owner-file": "IPController.owner_files",
 }
-CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session, PeerLimits]
+CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session, PeerLimits, *STORES.values()]
 
 
 class IPController(BaseParallelApplication):
@@ -93,7 +101,12 @@ class IPController(BaseParallelApplication):
     aliases = ALIASES
     classes = CLASSES
 
-    ip = Unicode("127.0.0.1", help="Address to listen on; '*' is every interface.").tag(config=True)
+    url = Unicode(
+        "", help="Transport, address and port for engines at once: tcp://192.168.0.1:10102, or tcp://* for any port."
+    ).tag(config=True)
+    ip = Unicode(
+        "127.0.0.1", help="Address, host name or interface to listen on; '*' is every interface of this host."
+    ).tag(config=True)
     transport = Enum(
         ("", "tcp", "ipc"), default_value="", help="'ipc' serves this host only; otherwise tcp is served as well."
     ).tag(config=True)
@@ -105,8 +118,10 @@ class IPController(BaseParallelApplication):
     )
     client_ports = traitlets.Any("", help="Port for clients.").tag(config=True)
     engine_ports = traitlets.Any("", help="Port for engines.").tag(config=True)
-    ssh_server = Unicode("", help="[user@]server[:port] that clients tunnel through.").tag(config=True)
-    engine_ssh_server = Unicode("", help="[user@]server[:port] that engines tunnel through.").tag(config=True)
+    ssh_server = Unicode(
+        "", help="[user@]server[:port] that clients on other hosts tunnel through; written into their connection file."
+    ).tag(config=True)
+    engine_ssh_server = Unicode("", help="The same for engines.").tag(config=True)
     reuse_files = Bool(False, help="Keep ports and keys of the connection files that are there.").tag(config=True)
     client_json_file = Unicode(help="Name of the connection file for clients.").tag(config=True)
     engine_json_file = Unicode(help="Name of the connection file for engines.").tag(config=True)
@@ -122,6 +137,10 @@ class IPController(BaseParallelApplication):
     ).tag(config=True)
     curve_secretkey = Unicode(
         help="Secret CURVE key of the controller (default: $IPP_CURVE_SECRETKEY, else one made for it)."
+    ).tag(config=True)
+    db_class = Unicode(
+        DEFAULT,
+        help="Where records of tasks are kept: NoDB, DictDB, SQLiteDB, MongoDB, or the dotted name of a class of your own.",
     ).tag(config=True)
     ready_fd = Integer(-1, help="File descriptor to report both connection infos on; used by launchers.").tag(
         config=True
@@ -143,7 +162,7 @@ class IPController(BaseParallelApplication):
 
     @default("location")
     def _default_location(self) -> str:
-        return default_location()
+        return reachable_location() if is_wildcard(self.ip) else default_location()
 
     @default("client_json_file")
     def _default_client_json_file(self) -> str:
@@ -156,6 +175,8 @@ class IPController(BaseParallelApplication):
     def options(self) -> ControllerOptions:
         """What the controller program is told; leaves the program if the settings cannot be."""
         security = self.profile_dir / "security"
+        self._split_url()
+        self._check_servers()
         client_port, engine_port = self._ports()
         scheduler = TaskScheduler(parent=self)
         heart = HeartMonitor(parent=self)
@@ -191,6 +212,8 @@ class IPController(BaseParallelApplication):
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
             "log_url": self.log_url,
+            "store": self._store(),
+            "store_settings": store_settings(self._store(), self),
         }
         return build(ControllerOptions, settings, optional=frozenset({"log_level"}))
 
@@ -207,6 +230,44 @@ class IPController(BaseParallelApplication):
                 USAGE,
             )
         self.log.warning("--no-secure --allow-anyone: %s.", meaning)
+
+    def _split_url(self) -> None:
+        """Take apart what ``url`` says, which stands above the parts."""
+        if not self.url:
+            return
+        transport, _, rest = self.url.partition("://")
+        host, colon, port = (
+            (rest, "", "") if rest.endswith("]") else rest.rpartition(":") if ":" in rest else (rest, "", "")
+        )
+        try:
+            if transport == "ipc":  # the socket's place is ours to choose
+                self.transport = "ipc"
+                return
+            if transport != "tcp" or not host or (colon and port not in ("", "*") and not parse_ports(port)):
+                raise ValueError(f"{self.url!r} is no address to listen at; expected tcp://address[:port] or ipc://")
+        except ValueError as error:
+            self.fail(f"{error} (--url).", USAGE)
+        self.transport, self.ip = "tcp", host
+        if port.isdigit():
+            self.engine_ports = port
+
+    def _check_servers(self) -> None:
+        """Leave the program if an ssh server is none, before it stands in files that are copied about."""
+        for server, option in ((self.ssh_server, "--ssh"), (self.engine_ssh_server, "--enginessh")):
+            if not server:
+                continue
+            try:
+                parse_server(server)
+            except ValueError as error:
+                self.fail(f"{option}: {error}", USAGE)
+            if self.transport == "ipc":
+                self.fail(f"{option}: a tunnel needs a tcp port to lead to. Leave out --transport=ipc.", USAGE)
+
+    def _store(self) -> str:
+        try:
+            return canonical(self.db_class)
+        except ValueError as error:
+            self.fail(f"{error} (IPController.db_class).", USAGE)
 
     def _key(self) -> str | None:
         """The secret that keys are made from; None for new ones, empty for none at all."""

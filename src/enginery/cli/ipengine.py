@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -16,12 +17,14 @@ from enginery.cli.owner import clean_up_after_owner
 from enginery.config.application import BASE_ALIASES, BASE_CLASSES, BASE_FLAGS, USAGE, BaseParallelApplication
 from enginery.config.fields import build
 from enginery.config.sections import plain_sections
+from enginery.engine import mpi
 from enginery.engine.options import EngineOptions
-from enginery.errors import ConnectionFileError
+from enginery.errors import ConnectionFileError, TunnelError
 from enginery.net import connection_file, profile_paths
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.liveness import is_controller_gone
 from enginery.net.signals import end_once
+from enginery.net.ssh_server import check_arguments, server_for
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
@@ -32,6 +35,10 @@ ALIASES: Final[dict[Any, Any]] = {
     **BASE_ALIASES,
     "n": "IPEngine.n",
     "file": "IPEngine.url_file",
+    "url": "IPEngine.registration_url",
+    "location": "IPEngine.location",
+    "ssh": "IPEngine.sshserver",
+    "sshkey": "IPEngine.sshkey",
     "c": "IPEngine.startup_command",
     "s": "IPEngine.startup_script",
     "timeout": "IPEngine.timeout",
@@ -54,7 +61,10 @@ class IPEngine(BaseParallelApplication):
         "profile, by --file, or by $IPP_CONNECTION_INFO. Settings of IPython's classes are handed to the shell in which "
         "engines run cells: --InteractiveShell.xmode=Verbose."
     )
-    examples = Unicode("ipengine\nipengine --n=4 --profile=ssh\nipengine --file=/path/to/ipcontroller-engine.json")
+    examples = Unicode(
+        "ipengine\nipengine --n=4 --profile=ssh\nipengine --file=/path/to/ipcontroller-engine.json\n"
+        "ipengine --ssh=me@login.example.org"
+    )
     flags = FLAGS
     aliases = ALIASES
     classes = BASE_CLASSES
@@ -63,6 +73,19 @@ class IPEngine(BaseParallelApplication):
     url_file = Unicode("", help="The connection file (default: the one in the profile).").tag(config=True)
     url_file_name = Unicode(help="Name of the connection file in the profile's security folder.").tag(config=True)
     wait_for_url_file = Float(10.0, help="Seconds to wait for the connection file to appear.").tag(config=True)
+    registration_url = Unicode(
+        "", help="Where to find the controller, as tcp://host:port, instead of what the connection file says."
+    ).tag(config=True)
+    location = Unicode(
+        "", help="Name or address of the controller's host, instead of what the connection file says."
+    ).tag(config=True)
+    sshserver = Unicode(
+        "",
+        help="[user@]server[:port] to tunnel through. Default: what the connection file says, on another host than the "
+        "controller's. OpenSSH's client is used, with ~/.ssh/config and agents; $ENGINERY_SSH names another, or options.",
+    ).tag(config=True)
+    sshkey = Unicode("", help="File of the private key for the ssh server.").tag(config=True)
+    paramiko = Bool(False, help="Refused: tunnels are made by OpenSSH's client.").tag(config=True)
     timeout = Float(5.0, help="Seconds the controller may take to answer.").tag(config=True)
     max_heartbeat_misses = Integer(
         50, help="Heartbeats without an answer until the engine leaves; 0: it stays for ever."
@@ -70,6 +93,9 @@ class IPEngine(BaseParallelApplication):
     startup_script = Unicode("", help="Python file to run in the namespace first.").tag(config=True)
     startup_command = Unicode("", help="Python code to run in the namespace first.").tag(config=True)
     use_mpi = Bool(False, help="This process is a rank of an MPI job.").tag(config=True)
+    init_mpi = Unicode(mpi.INIT, help="With use_mpi: Python code that calls MPI_Init, run in the namespace.").tag(
+        config=True
+    )
     restart = Bool(False, help="Start an engine again when it died.").tag(config=True)
     id = Integer(None, allow_none=True, help="Id to ask for; further engines ask for the next ones.").tag(config=True)
     connection_fd = Integer(-1, help="File descriptor to read the connection info from; used by launchers.").tag(
@@ -104,7 +130,7 @@ class IPEngine(BaseParallelApplication):
 
     def init_folders(self) -> None:
         """As of every command; paths belong to where the user typed them."""
-        for name in ("url_file", "startup_script"):
+        for name in ("url_file", "startup_script", "sshkey"):
             if given := getattr(self, name):
                 setattr(self, name, str(Path(given).expanduser().absolute()))
         super().init_folders()
@@ -124,11 +150,12 @@ class IPEngine(BaseParallelApplication):
         try:
             if self.connection_fd >= 0:
                 text = read_all(self.connection_fd)
-                return connection_file.loads(text, source="connection info from the launcher") if text else None
+                source = "connection info from the launcher"
+                return self._as_told(connection_file.loads(text, source=source, kind="engine")) if text else None
             inherited = os.environ.get("IPP_CONNECTION_INFO", "")
             if inherited and not self.url_file:
-                return connection_file.loads(inherited, source="$IPP_CONNECTION_INFO")
-            return self._wait_for_connection_file()
+                return self._as_told(connection_file.loads(inherited, source="$IPP_CONNECTION_INFO", kind="engine"))
+            return self._as_told(self._wait_for_connection_file())
         except (ConnectionFileError, OSError) as error:
             self.fail(str(error))
 
@@ -143,7 +170,7 @@ class IPEngine(BaseParallelApplication):
                 "(ipcontroller), copy its engine file here, or name it with --file."
             )
         stamp = path.stat()
-        info = connection_file.load(path)
+        info = connection_file.load(path, kind="engine")
         if info.reuse or not is_controller_gone(info):
             return info
         # One that was killed could not remove its files. The next one replaces them.
@@ -154,7 +181,16 @@ class IPEngine(BaseParallelApplication):
                 f"{gone}, and no other wrote a new one within {patience:g} s. Start a controller (ipcontroller), or "
                 "fetch the file of the one that runs."
             )
-        return connection_file.load(path)
+        return connection_file.load(path, kind="engine")
+
+    def _as_told(self, info: ConnectionInfo) -> ConnectionInfo:
+        """The connection info with what was said to override it; ``ssh`` only if it is to be used from here."""
+        if self.registration_url:
+            connection_file.check_endpoint(self.registration_url, source="--url")
+            info = replace(info, url=self.registration_url, urls=(self.registration_url,))
+        if self.location:
+            info = replace(info, location=self.location)
+        return replace(info, ssh=self.sshserver or server_for(info))
 
     def options(self, connection: ConnectionInfo) -> EngineOptions:
         """What the engine host is told; leaves the program if the settings cannot be."""
@@ -181,13 +217,30 @@ class IPEngine(BaseParallelApplication):
             "restart": self.restart,
             "timeout": self.timeout,
             "max_misses": self.max_heartbeat_misses,
-            "use_mpi": self.use_mpi,
+            **self.mpi_settings(),
             "shell": self.shell_settings(),
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
             "log_url": self.log_url,
         }
         return build(EngineOptions, settings)
+
+    def mpi_settings(self) -> dict[str, Any]:
+        """Which place this process has in an MPI job, if any; leaves the program if it cannot have one."""
+        rank = mpi.find_rank(os.environ, told=self.use_mpi)
+        if self.use_mpi and self.n != 1:
+            self.fail(f"--mpi makes one engine of this process, not {self.n}. Have mpiexec start more of them.", USAGE)
+        settings = {"engine_set": os.environ.get("IPP_ENGINE_SET", "")}
+        # A host that is to fork engines is a rank's child at most: an engine of an MPI job may start a cluster.
+        if rank is None or self.n != 1 or self.connection_fd >= 0:
+            return {**settings, "use_mpi": self.use_mpi, "init_mpi": self.init_mpi if self.use_mpi else ""}
+        return {
+            "engine_set": settings["engine_set"] or rank.job,
+            "use_mpi": True,
+            "rank": rank.rank,
+            "ranks": rank.ranks,
+            "init_mpi": self.init_mpi if self.use_mpi else "",
+        }
 
     def keys(self) -> dict[str, str]:
         """CURVE keys for a connection file that has none."""
@@ -227,9 +280,21 @@ class IPEngine(BaseParallelApplication):
         code = 1
         end_once()
         with contextlib.suppress(KeyboardInterrupt):
-            code = run(options)
+            code = self.run_through_tunnel(options) if connection.ssh else run(options)
         clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
         sys.exit(code)
+
+    def run_through_tunnel(self, options: EngineOptions) -> int:
+        """Run the engines with the controller behind an ssh server; leaves the program if ssh does not get through."""
+        from enginery.engine.tunnels import run_through_tunnel  # as above, and needed by few
+
+        try:
+            check_arguments(paramiko=self.paramiko)
+            return run_through_tunnel(options, options.connection.ssh, self.sshkey)
+        except TunnelError as error:
+            self.fail(str(error))
+        except ValueError as error:
+            self.fail(f"--ssh: {error}", USAGE)
 
 
 def read_all(fd: int) -> str:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Self
 from enginery.client.callbacks import Callbacks
 from enginery.client.sharing import Sharing
 from enginery.core.requests import OVERHEAD, Requests
-from enginery.errors import ConnectionLost, Refused, VersionMismatch
-from enginery.net.addresses import endpoints_to_try
+from enginery.errors import ConnectionLost, KernelError, NoRecord, Refused, VersionMismatch
+from enginery.net.addresses import quoted
 from enginery.net.line import Line
 from enginery.net.sockets import dial, key_for
 from enginery.wire import messages as m
@@ -41,6 +41,8 @@ ID_BLOCK: Final = 4096
 FIRST_WINDOW: Final = 64 << 20
 #: Tasks taken back by one message: to end them takes the controller's time, and others want their turn.
 MOST_ABORTS: Final = 5_000
+#: What an answer may raise besides ValueError.
+_KINDS: Final[dict[str, type[Exception]]] = {"NoRecord": NoRecord, "KernelError": KernelError}
 #: How long callbacks may take when the link is closed, in seconds.
 LAST_CALLS: Final = 1.0
 
@@ -84,8 +86,8 @@ class Link:
     # --- life ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, info: ConnectionInfo, *, timeout: float = 10.0) -> Self:
-        """Dial the controller and introduce this client.
+    def connect(cls, info: ConnectionInfo, *, timeout: float = 10.0, trouble: Callable[[], str] = str) -> Self:
+        """Dial the controller and introduce this client. ``trouble`` tells what is known of why nobody answers.
 
         Raises TimeoutError if nothing answers within ``timeout`` seconds, Refused (VersionMismatch) if the
         controller does not want this client.
@@ -94,7 +96,7 @@ class Link:
             link = cls(info)
         except OSError as error:
             msg = (
-                f"Nobody listens at {endpoints_to_try(info)[0]} ({error.strerror}): the controller (pid {info.pid}) is "
+                f"Nobody listens at {quoted(info)} ({error.strerror}): the controller (pid {info.pid}) is "
                 "gone. `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
             raise TimeoutError(msg) from error
@@ -106,26 +108,26 @@ class Link:
             answered = link._line.wait_for(
                 lambda: bool(requests.welcome or requests.refused or link._lost is not None), timeout
             )
-            link._judge(answered=answered, timeout=timeout)
+            link._judge(answered=answered, timeout=timeout, trouble=trouble)
         except BaseException:
             link._line.close()
             raise
         return link
 
-    def _judge(self, *, answered: bool, timeout: float) -> None:
+    def _judge(self, *, answered: bool, timeout: float, trouble: Callable[[], str]) -> None:
         """Take the answer to the hello in, or raise."""
         welcome, refused = self._requests.welcome, self._requests.refused
-        where = endpoints_to_try(self.info)[0]
+        where = quoted(self.info)
         if refused is not None:
             kind = VersionMismatch if refused.kind == "VersionMismatch" else Refused
             raise kind(f"The controller at {where} refused this client: {refused.reason}")
         if welcome is None:
             who = f"controller pid {self.info.pid} on {self.info.location or 'this host'}"
             what = self._lost or f"Nothing answered within {timeout:g} s"
-            msg = (
-                f"{what} ({who}, dialled at {where}). Is it running? `ipcluster list` shows clusters; "
-                "an old connection file is replaced when a cluster starts."
+            why = trouble() or (
+                "Is it running? `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
+            msg = f"{what} ({who}, dialled at {where}). {why}"
             raise TimeoutError(msg) if answered is False else ConnectionLost(msg)
         self.number = welcome.number
         self.scheme = welcome.scheme
@@ -176,6 +178,20 @@ class Link:
         with self._line.lock:
             outstanding = self._requests.outstanding
             outstanding.update((task, sink) for task in tasks if task in outstanding)
+
+    def expect(self, tasks: Sequence[int], sink: Sink) -> None:
+        """Have what comes under some ids go to a sink: they are about to be asked for by a question.
+
+        Raises ConnectionLost if there is no connection any more.
+        """
+        if self._lost is not None:
+            raise ConnectionLost(self._lost)
+        self._requests.outstanding.update(dict.fromkeys(tasks, sink))
+
+    def expect_no_more(self, tasks: Sequence[int]) -> None:
+        """The question was in vain."""
+        for task in tasks:
+            self._requests.outstanding.pop(task, None)
 
     def wake(self) -> None:
         """Have every thread that waits look at its condition again: it has come true without the controller."""
@@ -331,7 +347,7 @@ class Link:
             answer = answers.pop(number)
         assert answer is not None
         if answer.error:
-            raise ValueError(answer.error)
+            raise _KINDS.get(answer.kind, ValueError)(answer.error)
         return answer.value
 
     # --- waiting ------------------------------------------------------------------------------------------------

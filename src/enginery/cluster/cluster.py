@@ -212,7 +212,10 @@ class Cluster(ConnectedCluster):
 
     def _count(self, n: int | None) -> int:
         n = self.n if n is None else n
-        return n if n is not None else (os.cpu_count() or 1)
+        places = outfit.places(self)
+        if n is None:
+            return places or os.cpu_count() or 1
+        return min(n, places or n)
 
     # --- stopping ---
 

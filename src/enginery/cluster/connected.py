@@ -84,7 +84,8 @@ class ConnectedCluster(KnownCluster):
                 finish(launcher.signal(number))
                 continue
             with self._own_client() as client:
-                ids = [each.id for each in client.link.engines.values() if each.pid in pids]
+                engines = client.link.engines.values()
+                ids = [each.id for each in engines if each.engine_set == launcher.engine_set_id or each.pid in pids]
                 if ids:
                     client.send_signal(number, targets=ids, block=True)
 
@@ -140,7 +141,8 @@ class ConnectedCluster(KnownCluster):
         known, found = client.link.engines, {}
         others = [name for name, of_set in pids.items() if of_set is None]
         for engine in engines:
-            mine = [name for name, of_set in pids.items() if of_set is not None and known[engine].pid in of_set]
+            told, pid = known[engine].engine_set, known[engine].pid
+            mine = [name for name, of_set in pids.items() if name == told or (of_set is not None and pid in of_set)]
             if mine or len(others) == 1:
                 found[engine] = [*mine, *others][0]
         return found

@@ -68,25 +68,34 @@ def make_controller_launcher(cluster: Cluster, traits: Mapping[str, Any]) -> Con
         msg = f"{launcher_class.__name__} launches no controller: derive it from ControllerLauncher."
         raise TypeError(msg)
     given = [*launcher.controller_args, *cluster.controller_args]
-    settings = {"ip": cluster.controller_ip or default_ip(cluster, given), "location": cluster.controller_location}
+    ip = cluster.controller_ip or default_ip(cluster, given, is_elsewhere=launcher.needs_network)
+    settings = {"ip": ip, "location": cluster.controller_location}
     told = [f"--{name}={value}" for name, value in settings.items() if value]
     launcher.controller_args = [*launcher.controller_args, *told, *cluster.controller_args]
     return launcher
 
 
-def default_ip(cluster: Cluster, given: Sequence[str]) -> str:
-    """Where the controller listens if nobody said so: everywhere for engines that run on other hosts.
+def default_ip(cluster: Cluster, given: Sequence[str], *, is_elsewhere: bool = False) -> str:
+    """Where the controller listens if nobody said so: everywhere for engines on other hosts, or if it is on another.
 
     Where they find it then follows from its host's name and addresses. Empty for the controller's own default: this
     host alone, or what the arguments ``given`` or the profile's configuration say.
     """
-    if not find_launcher_class(cluster.engine_launcher_class, "engine").needs_network:
+    if not (is_elsewhere or find_launcher_class(cluster.engine_launcher_class, "engine").needs_network):
         return ""
     if any(SAYS_WHERE.match(each) for each in given):
         return ""
     config = load_profile_config(Path(cluster.profile_dir), "ipcontroller_config")
     said = [config[section] for section in ("IPController", "HubFactory") if section in config]
     return "" if any(name in section for section in said for name in ("ip", "engine_ip")) else "*"
+
+
+def places(cluster: Cluster) -> int | None:
+    """How many engines the launcher of engines has places for by its own settings; None if those say nothing of it."""
+    launcher_class = find_launcher_class(cluster.engine_launcher_class, "engine")
+    if not issubclass(launcher_class, EngineLauncher) or launcher_class.engine_count is EngineLauncher.engine_count:
+        return None
+    return launcher_class(parent=cluster, log=cluster.log).engine_count
 
 
 def make_engine_launcher(cluster: Cluster, n: int, engine_set_id: str, traits: Mapping[str, Any]) -> EngineLauncher:

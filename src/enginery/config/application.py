@@ -250,11 +250,8 @@ class BaseParallelApplication(BaseIPythonApplication):
             self.fail(f"{error} (--cluster-id)", USAGE)
 
     def modernize(self, argv: Sequence[str]) -> list[str]:
-        """The command line in today's names; says once which were old, leaves the program for one that is gone."""
-        try:
-            modern, notes = modern_arguments(self.program, argv)
-        except ValueError as error:
-            self.fail(str(error), USAGE)
+        """The command line in today's names; says once which were old."""
+        modern, notes = modern_arguments(self.program, argv)
         if notes:
             sys.stderr.write(f"{self.name}: arguments of an earlier version: {'; '.join(notes)}.\n")
         return modern

@@ -16,6 +16,7 @@ CLASSES: Final = {
     "EngineFactory": "IPEngine",
     "IPEngineApp": "IPEngine",
     "IPClusterApp": "IPCluster",
+    **{f"MPIExec{kind}": f"MPI{kind}" for kind in ("Launcher", "ControllerLauncher", "EngineSetLauncher")},
 }
 _MOVED: Final = (
     "controller_launcher_class", "engine_launcher_class", "controller_ip", "controller_location", "delay", "n",
@@ -30,13 +31,9 @@ SETTINGS: Final = {
     },
     "HubFactory.regport": "IPController.engine_ports",
     "IPController.regport": "IPController.engine_ports",
+    "EngineFactory.url": "IPEngine.registration_url",
     "MPI.use": "IPEngine.use_mpi",
-    "MPI.init_script": "IPEngine.startup_command",
-}
-#: Settings without a successor -> what to do instead.
-GONE: Final = {
-    "HubFactory.url": "Set IPController.ip, IPController.transport and IPController.ports (--ip, --transport, --ports).",
-    "EngineFactory.url": "Name the connection file with IPEngine.url_file (--file).",
+    "MPI.init_script": "IPEngine.init_mpi",
 }
 _ONE_PROCESS: Final = "The controller is one process."
 _NAMED: Final = "Connections are named by the programs."
@@ -83,27 +80,19 @@ IDLE_ARGUMENTS: Final = {
     "ipcontroller": {**_IDENTITY, "usethreads": _ONE_PROCESS},
     "ipengine": {**_IDENTITY, "keyfile": _IN_THE_FILE, "secure": _IN_THE_FILE, "no-secure": _IN_THE_FILE},
 }
-#: Program -> arguments without a successor -> what to do instead.
-GONE_ARGUMENTS: Final = {
-    "ipengine": {"url": "Name the connection file with --file."},
-    "ipcontroller": {"url": "Use --ip, --transport and --ports."},
-}
 
 
 def successor(name: str) -> str:
-    """The setting that took the place of ``name``; ``name`` itself if it is no old one. GONE is not asked."""
+    """The setting that took the place of ``name``; ``name`` itself if it is no old one."""
     owner, _, trait = name.partition(".")
     return SETTINGS.get(name) or (f"{CLASSES[owner]}.{trait}" if owner in CLASSES else name)
 
 
 def modern_arguments(program: str, argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The command line in today's names, and what to tell of each old one.
-
-    Raises ValueError for an old argument that has no successor, saying what to do instead.
-    """
+    """The command line in today's names, and what to tell of each old one."""
     modern: list[str] = []
     notes: list[str] = []
-    own, gone = ARGUMENTS.get(program, {}), {**GONE, **GONE_ARGUMENTS.get(program, {})}
+    own = ARGUMENTS.get(program, {})
     idle = {**IDLE, **IDLE_ARGUMENTS.get(program, {})}
     for at, argument in enumerate(argv):
         if argument == "--":
@@ -112,9 +101,6 @@ def modern_arguments(program: str, argv: Sequence[str]) -> tuple[list[str], list
         if not argument.startswith("--"):
             modern.append(argument)
             continue
-        if name in gone:
-            msg = f"--{name}{equals}{value} is of an earlier version and has no effect any more. {gone[name]}"
-            raise ValueError(msg)
         new = own.get(name) or successor(name)
         if why := idle.get(new):
             notes.append(f"--{name} has no effect any more ({why.removesuffix('.')})")
@@ -135,7 +121,7 @@ def modern_settings(config: Config) -> tuple[Config, list[str]]:
         for trait, value in section.items():
             name = f"{owner}.{trait}"
             new = successor(name)
-            if why := GONE.get(name) or IDLE.get(new):
+            if why := IDLE.get(new):
                 notes.append(f"{name} has no effect any more ({why.removesuffix('.')})")
             elif new != name:
                 new_owner, _, new_trait = new.partition(".")
@@ -154,5 +140,5 @@ def _value(name: str, value: Any) -> Any:
         return value.upper().replace("WARNING", "WARN")
     if name == "MPI.use":
         # Once the name of a package; by now, whether.
-        return str(bool(value)) if isinstance(value, str) else bool(value)
+        return bool(value)
     return str(value) if name.endswith(".regport") and isinstance(value, int) else value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from enginery.controller.limits import Limits
 
@@ -38,6 +40,8 @@ class ControllerOptions:
     owner_pid: int | None = None  #: leave when this process is gone
     log: str = ""  #: file for log lines; empty: standard error
     log_level: int = 20
+    store: str = "DictDB"  #: where records of tasks are kept; see ``store.choice``
+    store_settings: Mapping[str, Any] = field(default_factory=dict)
     log_url: str = ""  #: where log lines are published as well; empty: nowhere
 
     @property

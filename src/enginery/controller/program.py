@@ -17,7 +17,9 @@ from enginery.controller.door import Door
 from enginery.controller.keyring import Keyring, read_stored
 from enginery.controller.loop import Loop
 from enginery.controller.ports import Port
+from enginery.controller.recording import Recorder
 from enginery.controller.server import Server
+from enginery.core.journal import Journal
 from enginery.core.scheduler import Scheduler
 from enginery.errors import ConnectionFileError
 from enginery.net import addresses
@@ -26,6 +28,8 @@ from enginery.net.publish import publish
 from enginery.net.segment_folder import SegmentFolder, make_segment_folder, sweep_segment_folders
 from enginery.net.signals import SignalWatch
 from enginery.net.sockets import listen_on_path
+from enginery.store.choice import open_store
+from enginery.store.writer import Writer
 from enginery.wire.messages import Welcome
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from enginery.controller.keyring import Key, Pair
     from enginery.controller.options import ControllerOptions
     from enginery.controller.remote import Remote
+    from enginery.store.backlog import Backlog
 
 log = logging.getLogger("enginery.controller")
 
@@ -57,12 +62,14 @@ class Controller:
         self._ports: dict[str, Port] = {}
         self._written: list[Path] = []
         self._epoch = 1
+        self._keeper: Backlog | Writer | None = None
         self._owns_folder = False  #: or another controller, which is alive, has its sockets there
 
     # --- start --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen on both ports and tell where. Raises OSError if that is not possible."""
+        """Open the store, listen on both ports and tell where. Raises OSError if that is not possible."""
+        self._keeper = _open_store(self._options)
         epoch = 1
         infos = {}
         for kind in DOMAINS:
@@ -88,7 +95,7 @@ class Controller:
         """Say what was started, in the words that tools of earlier generations look for."""
         options = self._options
         log.info("Hub listening on %s for registration.", self._ports["engine"].urls[-1])
-        log.info("Hub using DB backend: 'NoDB'")
+        log.info("Hub using DB backend: %r", self._options.store)
         log.info("hub::created hub")
         log.info("task::using Python %s Task scheduler", options.scheme)
         log.info("Heartmonitor started: every %g s", options.heartbeat)
@@ -160,15 +167,31 @@ class Controller:
     def serve(self, signals: SignalWatch) -> None:
         """Serve until told to stop, by a client, a signal, or the end of the owner."""
         options = self._options
-        scheduler = Scheduler(random=random.Random(), scheme=options.scheme, hwm=options.hwm)  # noqa: S311 - placement
+        scheduler = Scheduler(
+            random=random.Random(),  # noqa: S311 - placement
+            scheme=options.scheme,
+            hwm=options.hwm,
+            journal=Journal() if self._keeper is not None else None,
+        )
         shared = str(self._segments.path) if self._segments is not None else ""
         welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared, scheme=options.scheme)
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
+        recorder = Recorder(scheduler, self._keeper, shared) if self._keeper is not None else None
         door = Door(self._keyring, describe=self._describe_key, changed=self._keep_keys)
-        server = Server(scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence, door=door)
+        server = Server(
+            scheduler,
+            clients=clients,
+            engines=engines,
+            welcome=welcome,
+            silence=silence,
+            recorder=recorder,
+            door=door,
+        )
         doorkeeper = self._remote.doorkeeper if self._remote is not None else None
         loop = Loop(server, [clients, engines], doorkeeper, signals)
+        if isinstance(self._keeper, Writer):
+            loop.watch_store(self._keeper)
         if options.owner_pid is not None:
             loop.watch_owner(options.owner_pid)
         _tune_collector()
@@ -184,6 +207,8 @@ class Controller:
             port.close(FAREWELL)
         if self._remote is not None:
             self._remote.close()
+        if self._keeper is not None:
+            self._keeper.close()
         if self._segments is not None:
             self._segments.remove()
         if self._owns_folder:
@@ -193,6 +218,17 @@ class Controller:
             with contextlib.suppress(OSError, ConnectionFileError):
                 if load(path).pid == os.getpid():
                     path.unlink()
+
+
+def _open_store(options: ControllerOptions) -> Backlog | Writer | None:
+    try:
+        return open_store(options.store, options.store_settings, options.profile_dir)
+    except (ImportError, AttributeError, TypeError) as error:
+        msg = (
+            f"The task store {options.store!r} cannot be made: {type(error).__name__}: {error}. It has to be the dotted "
+            "name of a class like those in enginery.store.interface, which takes its settings as keyword arguments."
+        )
+        raise OSError(msg) from error
 
 
 def _make_keyring(options: ControllerOptions) -> Keyring | None:

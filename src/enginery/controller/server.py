@@ -18,7 +18,9 @@ import msgspec
 
 from enginery.controller.departures import Departures
 from enginery.controller.door import Door, handlers_by_scope, refusal
+from enginery.controller.history import NO_STORE, QUESTIONS, History
 from enginery.controller.queries import answer
+from enginery.controller.recording import LARGE
 from enginery.controller.sharing import Sharing
 from enginery.core.actions import To
 from enginery.wire import messages as m
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from enginery.controller.ports import Handler, Peer, Port
+    from enginery.controller.recording import Recorder
     from enginery.core.scheduler import Scheduler
 
 log = logging.getLogger("enginery.controller")
@@ -47,13 +50,17 @@ class Server:
         welcome: m.Welcome,
         silence: float,
         clock: Callable[[], float] = monotonic,
+        recorder: Recorder | None = None,
         door: Door | None = None,
     ) -> None:
         """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds.
 
-        ``clock`` tells the time that ``hear`` and its like are given. ``door`` judges who comes in; without one, all may.
+        ``clock`` tells the time that ``hear`` and its like are given. ``recorder`` writes down what happens. ``door``
+        judges who comes in; without one, all may.
         """
         self.scheduler = scheduler
+        self.recorder = recorder
+        self._history = History(scheduler, recorder, self._say_to_client) if recorder is not None else None
         self.stopping = False
         self.rejected = 0
         self._ports = {To.CLIENT: clients, To.ENGINE: engines, To.NANNY: engines}
@@ -115,6 +122,8 @@ class Server:
         except m.UNDECODABLE as error:
             self._reject(port, peer, str(error))
             return
+        if self.recorder is not None and len(header) > LARGE:  # type: ignore[arg-type]  # a buffer
+            self.recorder.large_message_came(message, len(header))  # type: ignore[arg-type]  # likewise
         handle = peer.handlers.get(type(message))
         if handle is not None:
             peer.heard = now
@@ -176,6 +185,8 @@ class Server:
             scheduler.settle()
             if not scheduler.has_actions():
                 break
+        if self.recorder is not None:
+            self.recorder.collect()
 
     # --- peers come and go --------------------------------------------------------------------------------------
 
@@ -184,7 +195,9 @@ class Server:
         if not self._may_come_in(port, peer, hello, "client"):
             return
         name = f"{hello.user}@{hello.host}:{hello.pid}"
-        client = self.scheduler.client_joined(name, secrets.token_hex(8), now)
+        client = self.scheduler.client_joined(name, secrets.token_hex(8), now, hello.session)
+        if self.recorder is not None:
+            self.recorder.client_joined(client)
         self._become(peer, "client", To.CLIENT, client.number, now)
         log.info("client=%s joined (%s)", client.number, name)
         infos = [engine.info for engine in self.scheduler.engines.values()]
@@ -201,7 +214,9 @@ class Server:
             self._refuse(port, peer, "Refused", "This engine has ended, its nanny says.")
             return
         self._departing.joined(hello.uuid)
-        engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
+        engine = self.scheduler.engine_joined(
+            hello.uuid, hello.pid, hello.host, hello.id, now, hello.engine_set, hello.rank
+        )
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
         self._become(peer, "engine", To.ENGINE, number, now)
@@ -268,6 +283,8 @@ class Server:
         log.info("client=%s left", number)
         self._forget(To.CLIENT, number)
         self._sharing.client_gone(number, self.scheduler.book.tasks)
+        if self.recorder is not None:
+            self.recorder.client_left(number)
         self.scheduler.client_left(number)
 
     def _nanny_gone(self, number: int) -> None:
@@ -296,17 +313,23 @@ class Server:
 
     def _functions(self, peer: Peer, functions: m.Functions, _frames: list[object], _now: float) -> None:
         self.scheduler.functions_arrived(self.scheduler.clients[peer.number], functions.bodies)
+        if self.recorder is not None:
+            self.recorder.functions_come(functions.bodies)
 
     def _submit(self, peer: Peer, submit: m.Submit, frames: list[object], now: float) -> None:
         # Also where none have come: what one task lacks would be taken from another one's on the way to its engine.
         if not self._frames_fit(peer, sum([task.frames for task in submit.tasks]), frames):
             return
         self.scheduler.tasks_submitted(self.scheduler.clients[peer.number], submit.tasks, frames, now)
+        if self.recorder is not None:
+            self.recorder.submitted(peer.number, submit.tasks, frames, now)
 
     def _direct(self, peer: Peer, direct: m.Direct, frames: list[object], now: float) -> None:
         if not self._frames_fit(peer, sum([request.task.frames for request in direct.requests]), frames):
             return
         self.scheduler.requests_submitted(self.scheduler.clients[peer.number], direct.requests, frames, now)
+        if self.recorder is not None:
+            self.recorder.addressed(peer.number, direct.requests, frames, now)
 
     def _abort(self, peer: Peer, abort: m.Abort, _frames: list[object], _now: float) -> None:
         client = self.scheduler.clients[peer.number]
@@ -315,6 +338,8 @@ class Server:
     def _done(self, peer: Peer, done: m.Done, frames: list[object], now: float) -> None:
         if frames and not self._frames_fit(peer, sum(result.frames for result in done.results), frames):
             return
+        if self.recorder is not None and self._sharing.folder:
+            self.recorder.results_come(done.results)
         self.scheduler.results_arrived(self.scheduler.engines[peer.number], done.results, frames, now)
 
     def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], _now: float) -> None:
@@ -344,9 +369,23 @@ class Server:
             self._send(self._ports[To.ENGINE], mate, m.Release(names))
 
     def _query(self, peer: Peer, query: m.Query, _frames: list[object], now: float) -> None:
-        reply = self._door.answer(peer, query) or answer(self.scheduler, query, now)
+        reply = self._door.answer(peer, query)
+        if reply is not None:
+            self._send(self._ports[To.CLIENT], peer, reply)
+            return
+        if query.name in QUESTIONS:
+            if self._history is not None:
+                self._history.ask(peer.number, query, now)
+            else:
+                self._send(self._ports[To.CLIENT], peer, m.Answer(query.number, error=NO_STORE, kind="NoRecord"))
+            return
+        reply = answer(self.scheduler, query, now)
+        if query.name == "sessions" and self.recorder is not None:
+            reply.value = self.recorder.sessions()  # also of those that left
         if query.name == "statistics" and isinstance(reply.value, dict):
             reply.value["rejected"] = self.rejected
+            if self.recorder is not None:
+                reply.value |= self.recorder.keeper.statistics()
         self._send(self._ports[To.CLIENT], peer, reply)
 
     def _signal(self, peer: Peer, signal: m.Signal, _frames: list[object], _now: float) -> None:
@@ -426,6 +465,12 @@ class Server:
             return False
         peer.key = key
         return True
+
+    def _say_to_client(self, number: int, message: m.ToClient, frames: list[object]) -> None:
+        """Send to a client, if it is still there, what stands in no outbox."""
+        peer = self._peers.get((To.CLIENT, number))
+        if peer is not None:
+            peer.port.send(peer, m.encode(message), frames)
 
     def _send(self, port: Port, peer: Peer, message: m.ToClient | m.ToEngine) -> None:
         port.send(peer, m.encode(message), [])

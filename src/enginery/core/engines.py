@@ -61,10 +61,11 @@ class EngineRecord:
 class ClientRecord:
     """A client, and which task ids it has used."""
 
-    __slots__ = ("connected", "flow", "gaps", "highest", "joined", "ledger", "name", "number", "token")
+    __slots__ = ("connected", "flow", "gaps", "highest", "joined", "ledger", "name", "number", "session", "token")
 
-    def __init__(self, number: int, name: str, token: str, now: float) -> None:
+    def __init__(self, number: int, name: str, token: str, now: float, session: str = "") -> None:
         self.number = number
+        self.session = session  #: with which the message ids of its tasks begin
         self.name = name
         self.token = token
         self.joined = now

@@ -43,6 +43,9 @@ class Bodies:
             oldest = next(iter(self._bodies))
             self._size -= len(self._bodies.pop(oldest))
 
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._bodies
+
     def introduce(self, engine: EngineRecord, digest: bytes, outbox: Outbox) -> None:
         """Send the body ahead of an engine's first task that needs it. Without one, the engine will ask."""
         body = self._bodies.get(digest)

@@ -184,7 +184,7 @@ class Requests:
             self._supply(message.digests)
         elif type(message) is m.Welcome:
             self.welcome = message
-            self.engines = {info.id: info for info in message.engines}
+            self.engines = _by_id({info.id: info for info in message.engines})
         elif type(message) is m.Refused:
             self.refused = message
         elif type(message) is m.Bye:
@@ -221,7 +221,7 @@ class Requests:
         engines.update((info.id, info) for info in news.joined)
         for departure in news.left:
             engines.pop(departure.id, None)
-        self.engines = engines
+        self.engines = _by_id(engines)
         self.news.append(news)
 
     def _supply(self, digests: list[bytes]) -> None:
@@ -240,3 +240,8 @@ class Requests:
                 self.settled.append(sink)
         self._weights.clear()
         self.heavy = 0
+
+
+def _by_id(engines: dict[int, m.EngineInfo]) -> dict[int, m.EngineInfo]:
+    # Ranks of an MPI job join in any order.
+    return dict(sorted(engines.items()))

@@ -40,6 +40,7 @@ from enginery.wire.messages import (
 
 if TYPE_CHECKING:
     from enginery.core.actions import Action
+    from enginery.core.journal import Journal
     from enginery.core.placement import Random
     from enginery.core.tasks import Rare
     from enginery.wire.messages import Fault, Output, Request
@@ -59,7 +60,11 @@ CRASHES: Final = 100
 class Scheduler:
     """Tasks, engines, clients, and every decision about them. Not thread-safe: it belongs to one loop."""
 
-    def __init__(self, *, random: Random, scheme: str = "leastload", hwm: int | None = None) -> None:
+    def __init__(
+        self, *, random: Random, scheme: str = "leastload", hwm: int | None = None, journal: Journal | None = None
+    ) -> None:
+        """What ended is noted in ``journal``, if there is one."""
+        self.journal = journal
         self.engines: dict[int, EngineRecord] = {}
         self.clients: dict[int, ClientRecord] = {}
         self.outbox = Outbox()
@@ -83,14 +88,16 @@ class Scheduler:
         self.crashes: deque[Departure] = deque(maxlen=CRASHES)  #: the newest ones
         self._retiring: list[EngineRecord] = []
         self._skipped: set[int] = set()  #: ids below the next one that were never given
+        self._firsts: dict[str, int] = {}  #: by engine set of MPI ranks: the id of rank 0
         self._next_client = 1
+        self._departing: EngineInfo | None = None  #: the engine that is leaving, while its tasks are seen to
         self._mixed = False  #: there was more than one client, so results of several may come in one message
 
     # --- clients ------------------------------------------------------------------------------------------------
 
-    def client_joined(self, name: str, token: str, now: float) -> ClientRecord:
+    def client_joined(self, name: str, token: str, now: float, session: str = "") -> ClientRecord:
         """A client says hello. Its record carries the number that prefixes its task ids."""
-        client = ClientRecord(self._next_client, name, token, now)
+        client = ClientRecord(self._next_client, name, token, now, session)
         self.clients[client.number] = client
         self._mixed = self._next_client > 1
         self._next_client += 1
@@ -177,6 +184,10 @@ class Scheduler:
 
     def _address(self, task: Task, frames: list[object], target: int, now: float) -> None:
         self.book.tasks[task.id] = task
+        if self.journal is not None:
+            self.journal.direct.add(task.id)
+            if frames:
+                self.book.frames[task.id] = frames
         engine = self.engines.get(target)
         if engine is None:
             self.end(task, faults.result_of(task.id, Status.LOST, faults.no_such_engine(target, sorted(self.engines))))
@@ -214,15 +225,28 @@ class Scheduler:
 
     # --- engines ------------------------------------------------------------------------------------------------
 
-    def engine_joined(self, uuid: str, pid: int, host: str, wanted: int, now: float) -> EngineRecord:
-        """An engine says hello. It gets the id it wants if that was never used, else the next one."""
+    def engine_joined(
+        self, uuid: str, pid: int, host: str, wanted: int, now: float, engine_set: str = "", rank: int = -1
+    ) -> EngineRecord:
+        """An engine says hello. It gets the id it wants if that was never used, else the next one.
+
+        The ranks of an MPI job arrive in any order and get ids in the order of ranks.
+        """
+        if rank >= 0 and wanted < 0:
+            wanted = self._first_of_set(engine_set) + rank
         number = self._number_for(wanted)
         self.counts["joined"] += 1
-        engine = EngineRecord(EngineInfo(number, uuid, pid, host), now)
+        engine = EngineRecord(EngineInfo(number, uuid, pid, host, engine_set), now)
         self.engines[number] = engine
         self.dealer.join(engine)
         self._tell_clients(News(joined=[engine.info]))
         return engine
+
+    def _first_of_set(self, engine_set: str) -> int:
+        """The id of rank 0 of an engine set. It holds until the set is gone: one that is started anew counts anew."""
+        there = {engine.info.engine_set for engine in self.engines.values()}
+        self._firsts = {name: first for name, first in self._firsts.items() if name in there}
+        return self._firsts.setdefault(engine_set, self._next_engine)
 
     def _number_for(self, wanted: int) -> int:
         following = self._next_engine
@@ -282,6 +306,7 @@ class Scheduler:
         engine = self.engines.pop(number, None)
         if engine is None:
             return
+        self._departing = engine.info
         homeless = self.dealer.leave(engine)
         if engine.retiring:
             self._retiring = [each for each in self._retiring if each is not engine]
@@ -298,6 +323,7 @@ class Scheduler:
             self._bereave(held[at], engine, reason, begun=at < begun)
         for task in homeless:
             self.place(task)
+        self._departing = None
 
     def _bereave(self, task: Task, engine: EngineRecord, reason: str, *, begun: bool) -> None:
         rare = self.book.rare.get(task.id)
@@ -356,6 +382,8 @@ class Scheduler:
             unsettled, self._unsettled = self._unsettled, []
             for engine, tasks, results, ids in unsettled:
                 self._learn(engine, tasks, results)
+                if self.journal is not None:
+                    self.journal.succeeded(engine.info, tasks, results, self.book.frames)  # type: ignore[arg-type]  # all there
                 self._succeed(engine, ids)
                 self.dealer.refresh(engine)
         self.dealer.settle()
@@ -415,7 +443,10 @@ class Scheduler:
         for output in outputs:
             if output.task not in engine.balanced and output.task not in engine.direct:
                 self.counts["stale"] += 1
-            elif (client := self.clients.get(output.task >> CLIENT_SHIFT)) is not None:
+                continue
+            if self.journal is not None:
+                self.journal.hear(output)
+            if (client := self.clients.get(output.task >> CLIENT_SHIFT)) is not None:
                 self._pass_on(client, engine, output)
 
     def _pass_on(self, client: ClientRecord, engine: EngineRecord, output: Output) -> None:
@@ -498,6 +529,8 @@ class Scheduler:
 
     def take_actions(self, now: float) -> list[Action]:
         """Deal what can be dealt, and hand over everything to be performed."""
+        if self.journal is not None:
+            self.journal.now = now
         if self.dealer.has_work():
             self.settle()
             self.dealer.deal(now, self.outbox)
@@ -533,6 +566,10 @@ class Scheduler:
         rare = self.book.rare.get(task.id)
         if (rare is not None and rare.attempts) or (result.status and result.status != Status.ABORTED):
             self.stories.keep(task.id, rare, result, engine)
+        if self.journal is not None:
+            holder = self.engines.get(engine)
+            info = holder.info if holder is not None else self._departing
+            self.journal.finished(info, task, result, self.book.frames.get(task.id, ()), frames)
         self.book.remove(task.id)
         ending = Ending(ok=not result.status, engine=engine)
         self.counts["ended"] += 1

@@ -19,8 +19,8 @@ class Scope(StrEnum):
     """What a key is for."""
 
     WATCH = "watch"  #: look at queues, status and the stories of tasks
-    SUBMIT = "submit"  #: also run tasks, and take its own ones back
-    ADMIN = "admin"  #: also signal and stop engines, stop the controller, and make keys
+    SUBMIT = "submit"  #: also run tasks, take its own ones back, and read the records of all
+    ADMIN = "admin"  #: also signal and stop engines, stop the controller, purge records, and make keys
     ENGINE = "engine"  #: join as an engine, or as the nanny of engines
 
     @property
@@ -55,6 +55,14 @@ MESSAGES: Final[dict[Scope, Messages]] = {
 }
 #: The least scope that may ask each question of the controller.
 QUESTIONS: Final[dict[str, Scope]] = {
+    "crashes": Scope.WATCH,
+    "hub_history": Scope.WATCH,
+    "sessions": Scope.WATCH,
+    "task_status": Scope.WATCH,
+    "db_query": Scope.SUBMIT,
+    "follow": Scope.SUBMIT,
+    "resubmit": Scope.SUBMIT,
+    "purge": Scope.ADMIN,
     "queue_status": Scope.WATCH,
     "statistics": Scope.WATCH,
     "story": Scope.WATCH,

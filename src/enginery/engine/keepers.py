@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: How long an orphaned engine may take to die of SIGKILL before the nanny reports it all the same, in seconds.
 DYING: Final = 1.0
+#: How long a rank of MPI gets at least to leave by itself, in seconds: MPI_Finalize waits for the other ranks.
+FINALIZING: Final = 2.0
 #: Column of the exit status in ``/proc/<pid>/stat``, counted behind the name of the program.
 EXIT_STATUS_COLUMN: Final = 49
 
@@ -206,7 +208,7 @@ class ParentKeeper:
         """Stop the engine, hard if it does not leave in time. There is no host to exit with ``code``."""
         del code
         self._cause, self._stopped = reason, True
-        if has_ended(self._engine, grace):
+        if has_ended(self._engine, max(grace, FINALIZING)):
             return
         self._engine.send(signal.SIGTERM)
         if not has_ended(self._engine, self._stop_timeout):
@@ -221,7 +223,7 @@ class ParentKeeper:
         self._selector.unregister(self._engine.fileno())
         code = self._cell.code if self._cell.code != UNSAID else exit_code_of_zombie(self._engine.pid)
         if code is None:
-            code, note = 1, "ended; nobody but mpiexec knows its exit code"
+            code, note = 1, "died without a word, as by a signal; how, only mpiexec knows: see what that has written"
         else:
             note = describe(code, cause=OVERDUE if self._cell.overdue >= 0 else self._cause)
         cell = self._cell

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from enginery.engine import mpi
 from enginery.engine.capture import Capture, can_capture
 from enginery.engine.current import become
+from enginery.engine.deaf import DeafWatch, explanation
 from enginery.engine.link import UNREACHED, Link
 from enginery.engine.namespace import Namespace
 from enginery.engine.output import Stream
@@ -21,6 +23,7 @@ from enginery.net.reach import explain
 from enginery.wire.messages import Bye
 
 if TYPE_CHECKING:
+    from enginery.core.membership import Membership
     from enginery.engine.begun import BegunCell
     from enginery.engine.options import EngineOptions
 
@@ -33,6 +36,10 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
     Must be called in the main thread, which runs user code from then on.
     """
     publish(log, options.log_url, "engine")
+    namespace = Namespace(options.rank)
+    # Before there are threads, and before anybody counts on this engine.
+    if options.init_mpi and not mpi.start(options, namespace):
+        return 1
     try:
         link = Link(options, uuid, begun)
     except OSError as error:
@@ -46,7 +53,7 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
             return 1
         publish(log, options.log_url, f"engine.{member.id}")
         log.info("Completed registration with id %s", member.id)
-        namespace = Namespace(member.id)
+        namespace.variables["engine_id"] = member.id
         capture = Capture() if can_capture() else None
         logs = {"stdout": sys.stdout, "stderr": sys.stderr} if capture is None else capture.logs
         runner = Runner(link, namespace, begun, options, logs)
@@ -61,6 +68,7 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
         runner.cells.prepare()
         _start_up(options, namespace)
         gc.set_threshold(20_000, 20, 50)
+        deaf = watch_deafness(runner, options, member) if options.rank >= 0 and can_capture() else None
         try:
             reason = runner.serve()
         except BaseException:
@@ -68,6 +76,8 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
             raise
         finally:
             sys.stdout, sys.stderr = plain
+            if deaf is not None:
+                deaf.close()
             if capture is not None:
                 capture.close()
         log.info("engine=%s leaving: %s", member.id, reason)
@@ -83,6 +93,15 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
     finally:
         link.line.close()
         link.sharing.pool.close()
+
+
+def watch_deafness(runner: Runner, options: EngineOptions, member: Membership) -> DeafWatch:
+    """Have those who interrupt a rank in vain be told so, on the standard error stream of its task."""
+
+    def say() -> None:
+        runner.outputs.write("stderr", explanation(member.id, options.rank, options.ranks))
+
+    return DeafWatch(lambda: member.running, lambda: runner.interrupts.handled, say)
 
 
 def _wait_for_welcome(link: Link, options: EngineOptions) -> None:

@@ -7,7 +7,8 @@ Rules of the room:
    refused.
 2. Client and engine files hold different keys and say by ``kind`` which of the two they are.
 3. The shape stays that of the first generation (``url``, ``exec_key``, ``ssh``, ``location``) plus what is new, so
-   that unknown keys are ignored and missing new ones have defaults.
+   that unknown keys are ignored and missing new ones have defaults. A file of the oldest form does not say its kind: it
+   is of the one that its reader wants.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 
 #: Keys without which a file is of no use.
 REQUIRED: Final = ("kind", "url")
+#: Keys of the oldest form, which did not say the kind.
+OLDEST: Final = frozenset({"url", "exec_key"})
 #: Keys that only files of the original ipyparallel have; they deserve a clearer message than a missing key.
 FOREIGN: Final = ("registration", "interface")
 #: Schemes of endpoints, and what follows them.
-ENDPOINT: Final = re.compile(r"(?:ipc://.+|inproc://.+|tcp://(?:\[[^\]]+\]|[^:/\s]+):\d{1,5})")
+ENDPOINT: Final = re.compile(r"(?:ipc://.+|inproc://.+|tunnel://.+|tcp://(?:\[[^\]]+\]|[^:/\s]+):\d{1,5})")
 #: Length of a CURVE key in Z85.
 CURVE_LENGTH: Final = 40
 HIGHEST_PORT: Final = 65535
@@ -75,12 +78,16 @@ class ConnectionInfo:
         return plain
 
     @classmethod
-    def from_dict(cls, mapping: Mapping[str, object], *, source: str = "connection info") -> ConnectionInfo:
-        """Check ``mapping`` and build the info from it.
+    def from_dict(
+        cls, mapping: Mapping[str, object], *, source: str = "connection info", kind: str = ""
+    ) -> ConnectionInfo:
+        """Check ``mapping`` and build the info from it; ``kind`` is assumed where the oldest form does not say.
 
         Raises ConnectionFileError that names ``source`` and the key at fault.
         """
         _reject_foreign(mapping, source)
+        if kind and not mapping.get("kind") and mapping.keys() >= OLDEST:
+            mapping = {**mapping, "kind": kind}
         for name in REQUIRED:
             if not mapping.get(name):
                 msg = (
@@ -144,13 +151,13 @@ INTEGERS: Final = frozenset({"epoch", "pid", "reuse", "version"})
 TYPES: Final[dict[str, type]] = {name: int if name in INTEGERS else str for name in FIELDS}
 
 
-def load(source: str | Path | Mapping[str, object]) -> ConnectionInfo:
-    """Read connection info from a file or from a mapping that came from one.
+def load(source: str | Path | Mapping[str, object], *, kind: str = "") -> ConnectionInfo:
+    """Read connection info from a file or from a mapping that came from one; ``kind`` is assumed where the oldest form does not say.
 
     Raises FileNotFoundError (or another OSError) if the file cannot be read, ConnectionFileError if it is damaged.
     """
     if not isinstance(source, (str, Path)):
-        return ConnectionInfo.from_dict(source)
+        return ConnectionInfo.from_dict(source, kind=kind)
     path = Path(source).expanduser()
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -158,7 +165,7 @@ def load(source: str | Path | Mapping[str, object]) -> ConnectionInfo:
         why = "This is a folder, no connection file; name the one in its folder 'security'"
         raise IsADirectoryError(error.errno, why, str(path)) from None
     try:
-        info = loads(text, source=f"connection file {str(path)!r}")
+        info = loads(text, source=f"connection file {str(path)!r}", kind=kind)
     except ConnectionFileError as error:
         error.path = str(path)
         raise
@@ -181,7 +188,7 @@ def require_private(path: Path, what: str) -> None:
         raise ConnectionFileError(msg, path=str(path))
 
 
-def loads(text: str, *, source: str = "connection info") -> ConnectionInfo:
+def loads(text: str, *, source: str = "connection info", kind: str = "") -> ConnectionInfo:
     """Parse the text of a connection file. Raises ConnectionFileError that names ``source``."""
     try:
         mapping = json.loads(text)
@@ -191,7 +198,7 @@ def loads(text: str, *, source: str = "connection info") -> ConnectionInfo:
     if not isinstance(mapping, dict):
         msg = f"{source} holds a {type(mapping).__name__} where an object was expected. Fetch it anew."
         raise ConnectionFileError(msg)
-    return ConnectionInfo.from_dict(mapping, source=source)
+    return ConnectionInfo.from_dict(mapping, source=source, kind=kind)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -27,11 +27,9 @@ def is_alive(pid: int) -> bool:
 def is_controller_there(info: ConnectionInfo) -> bool:
     """Whether the controller that ``info`` tells of is there: on its own host its process runs; and somebody listens.
 
-    One that can only be reached through an ssh server counts as there. Takes ``KNOCK`` seconds at most for each
-    endpoint on another host.
+    Takes ``KNOCK`` seconds at most for each endpoint on another host. One that can be reached through an ssh server
+    only is not seen from elsewhere.
     """
-    if info.ssh:
-        return True
     if info.pid and is_local(info.location) and not is_alive(info.pid):
         return False
     return any(map(_answers, endpoints_to_try(info)))
@@ -39,7 +37,7 @@ def is_controller_there(info: ConnectionInfo) -> bool:
 
 def is_controller_gone(info: ConnectionInfo) -> bool:
     """Whether the controller that ``info`` tells of is gone for certain, which only its own host can tell."""
-    return bool(info.pid) and not info.ssh and is_local(info.location) and not is_controller_there(info)
+    return bool(info.pid) and is_local(info.location) and not is_controller_there(info)
 
 
 def _answers(url: str) -> bool:

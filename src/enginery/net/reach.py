@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Final
 
-from enginery.net.addresses import endpoints_to_try, loopback_mismatch, split_tcp
+from enginery.net.addresses import TUNNEL, endpoints_to_try, loopback_mismatch, split_tcp
 
 if TYPE_CHECKING:
     from enginery.net.connection_file import ConnectionInfo
@@ -21,7 +21,7 @@ ANSWERS: Final = (
 
 def explain(info: ConnectionInfo, patience: float = PATIENCE) -> str:
     """Dial each endpoint of ``info`` by a plain socket and say what comes of it. Takes ``patience`` seconds for each."""
-    tried = "; ".join(f"{url}: {_try(url, patience) or ANSWERS}" for url in endpoints_to_try(info))
+    tried = "; ".join(f"{_name(url, info)}: {_try(url, patience) or ANSWERS}" for url in endpoints_to_try(info))
     return f"dialled from {socket.gethostname()!r}: {tried}"
 
 
@@ -34,6 +34,10 @@ def hopeless(info: ConnectionInfo, patience: float = PATIENCE) -> str:
     if not mismatch or not all(_try(url, patience) for url in endpoints_to_try(info)):
         return ""
     return f"{mismatch} ({explain(info, patience)})"
+
+
+def _name(url: str, info: ConnectionInfo) -> str:
+    return f"{info.url} through ssh server {info.ssh}" if url.startswith(TUNNEL) else url
 
 
 def _try(url: str, patience: float) -> str:
@@ -57,7 +61,12 @@ def _connected(url: str, patience: float) -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(patience)
     try:
-        made.connect(url.removeprefix("ipc://"))
+        made.connect(url.removeprefix("ipc://").removeprefix(TUNNEL))
+        # The local end of a tunnel always answers; a controller at the other one begins to speak by itself.
+        if url.startswith(TUNNEL) and not made.recv(1):
+            raise ConnectionRefusedError(
+                "the server cannot connect to it. Is it up? Does it listen where the server reaches it?"
+            )
     except OSError:
         made.close()
         raise

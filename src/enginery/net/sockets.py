@@ -8,7 +8,7 @@ import socket as sockets
 import time
 from typing import TYPE_CHECKING, Final
 
-from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try, is_served
+from enginery.net.addresses import LONGEST_SOCKET, TUNNEL, endpoints_to_try, is_served
 from enginery.net.reach import explain
 from enginery.net.stream import Stream
 
@@ -40,7 +40,13 @@ def dial(info: ConnectionInfo) -> Channel:
     from enginery.net.routed import RoutedChannel  # libzmq: only who leaves this host pays for it
     from enginery.net.signed import SignedChannel  # likewise
 
-    channel = RoutedChannel(info, url)
+    if url.startswith(TUNNEL):
+        from enginery.net.tunnel import why_ended  # with all it takes to start programs
+
+        path = url.removeprefix(TUNNEL)
+        channel = RoutedChannel(info, f"ipc://{path}", explain=lambda why: why_ended(path, info.ssh, why))
+    else:
+        channel = RoutedChannel(info, url)
     return SignedChannel(channel, info.exec_key) if info.exec_key and not info.server_key else channel
 
 

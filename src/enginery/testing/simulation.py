@@ -20,8 +20,12 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from enginery.controller.ports import Peer, Port
+from enginery.controller.recording import Recorder
 from enginery.controller.server import Server
+from enginery.core.journal import Journal
 from enginery.core.scheduler import Scheduler
+from enginery.store.backlog import Backlog
+from enginery.store.memory import DictDB
 from enginery.testing.clients import SimulatedClient
 from enginery.testing.clock import Clock
 from enginery.testing.connections import Connection, End
@@ -91,7 +95,12 @@ class Simulation:
         self.clock = Clock()
         self.faults = faults or Faults(seed)
         self.history = History()
-        self.scheduler = Scheduler(random=Random(seed), scheme=scheme, hwm=hwm)  # noqa: S311 - placement
+        self.scheduler = Scheduler(
+            random=Random(seed),  # noqa: S311 - placement
+            scheme=scheme,
+            hwm=hwm,
+            journal=Journal(),
+        )
         self.engines: list[SimulatedEngine] = []
         self.clients: list[SimulatedClient] = []
         self.messages = 0  #: received by the controller
@@ -103,6 +112,7 @@ class Simulation:
             welcome=m.Welcome(-1, "", 1, period, 1 << 20),
             silence=silence,
             clock=self.clock,
+            recorder=Recorder(self.scheduler, Backlog(DictDB())),
         )
         self._due: Appointment | None = None
         self.nanny = SimulatedNanny(self)

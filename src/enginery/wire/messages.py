@@ -154,6 +154,7 @@ class EngineInfo(Struct, frozen=True):
     uuid: str
     pid: int
     host: str
+    engine_set: str = ""  #: those that one launcher started together
 
 
 # --- from clients -------------------------------------------------------------------------------------------------
@@ -269,7 +270,10 @@ class Bye(Struct, tag="bye"):
 
 
 class EngineHello(Hello, tag="engine-hello"):
-    """First words of an engine. ``uuid`` names this incarnation; ``id`` is wanted by MPI ranks and returners."""
+    """First words of an engine. ``uuid`` names this incarnation.
+
+    ``id`` is wanted by returners. A ``rank`` wants its place among the ranks of ``engine_set``.
+    """
 
     version: int
     uuid: str
@@ -277,6 +281,8 @@ class EngineHello(Hello, tag="engine-hello"):
     host: str
     id: EngineId = -1
     holding: list[int] = []
+    engine_set: str = ""
+    rank: EngineId = -1
     key: str = ""
 
 
@@ -405,11 +411,15 @@ class News(Struct, tag="news"):
 
 
 class Answer(Struct, tag="answer"):
-    """The answer to a ``Query``, ``Signal`` or ``Shutdown``: a plain value, or what was wrong."""
+    """The answer to a ``Query``, ``Signal`` or ``Shutdown``: a plain value, or what was wrong.
+
+    ``kind`` names the class in ``enginery.errors`` to raise; without one it is a ValueError.
+    """
 
     number: int
     value: object = None
     error: str = ""
+    kind: str = ""
 
 
 class Deliver(Struct, tag="deliver"):

@@ -242,12 +242,22 @@ class EngineLauncher(BaseLauncher):
         """The command with the cluster's arguments, then the user's."""
         return [*self.engine_cmd, *self.cluster_args, *self.engine_args]
 
+    @property
+    def set_env(self) -> dict[str, str]:
+        """As of every launcher, and which set of engines it is."""
+        return {"IPP_ENGINE_SET": self.engine_set_id, **super().get_env()}
+
     def get_env(self) -> dict[str, str]:
         """As of every launcher, and how to reach the controller: keys do not belong on command lines."""
-        environment = super().get_env()
+        environment = self.set_env
         if self.connection is not None:
             environment["IPP_CONNECTION_INFO"] = re.sub(r"\s*\n\s*", "", self.connection.dumps())
         return environment
+
+    @property
+    def engine_count(self) -> int | None:
+        """How many engines there are by this launcher's own settings; None if those say nothing of it."""
+        return None
 
     def engine_pids(self) -> frozenset[int] | None:
         """Ids of processes on this host among which its engines are; None if ``signal`` reaches engines itself."""
