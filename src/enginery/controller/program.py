@@ -77,7 +77,8 @@ class Controller:
             epoch = before.epoch + 1 if before is not None else epoch
             self._ports[kind] = self._listen(kind, before)
         self._epoch = epoch
-        self._keep_keys()  # before anybody can have a file with them
+        # Before anybody can know of it: who takes the place of a controller that is killed now needs the same keys.
+        self._keep_keys()
         for kind in DOMAINS:
             infos[kind] = self._describe(kind)
             path = infos[kind].save(self._options.connection_path(kind))

@@ -300,7 +300,8 @@ class Scheduler:
         """An engine is gone, whoever noticed it: its tasks run elsewhere or fail, and everybody is told, once.
 
         ``balanced`` is the id of the last balanced task it had begun (-1: none), or None if that is not known; what
-        it had not begun runs elsewhere without counting as an attempt. ``end`` is what clients are told of it.
+        it had not begun runs elsewhere without counting as an attempt. Where the order in which it has begun them is not
+        certain, all count as begun, for none may run twice unless it has retries. ``end`` is what clients are told of it.
         """
         self.settle()
         engine = self.engines.pop(number, None)
@@ -317,7 +318,7 @@ class Scheduler:
             fault = faults.engine_lost(engine, reason, direct=True)
             self.end(task, faults.result_of(task.id, Status.LOST, fault), engine=number)
         begun = len(held)
-        if balanced is not None:
+        if balanced is not None and not engine.disordered:
             begun = 1 + next((at for at, task in enumerate(held) if task.id == balanced), -1)
         for at in range(len(held) - 1, -1, -1):  # backwards: those put back stand in front in the old order
             self._bereave(held[at], engine, reason, begun=at < begun)
@@ -476,6 +477,7 @@ class Scheduler:
     def functions_missing(self, engine: EngineRecord, digests: list[bytes]) -> None:
         """An engine was given tasks whose function it does not have. Supplied from here or asked of clients."""
         self.settle()
+        engine.disordered = True  # it sets their tasks aside and goes on with others
         for digest in digests:
             engine.functions.discard(digest)
             if self.dealer.bodies.supply(engine, digest, self.outbox):
