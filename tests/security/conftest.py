@@ -28,7 +28,9 @@ class Fortress:
     def __init__(self, folder, *arguments) -> None:
         self.folder = Path(folder)
         self.processes = []
-        self.controller = self.start("controller", "--ping=100", *arguments)
+        self.controller = self.start(
+            "controller", "--ping=100", "--HeartMonitor.max_heartmonitor_misses=200", *arguments
+        )
         self.wait_until(lambda: all(self.path(kind).exists() for kind in ("client", "engine")))
         self.info = {kind: self.over_tcp(kind) for kind in ("client", "engine")}
         self.info["engine"].save(self.folder / "tcp-engine.json")
@@ -65,6 +67,10 @@ class Fortress:
     def log(self):
         return "\n".join(path.read_text() for path in self.folder.glob("*.log"))
 
+    def wait_for_log(self, words, before=""):
+        """Until the log says something that it had not said ``before``, which is an earlier ``log()``."""
+        self.wait_until(lambda: self.log().count(words) > before.count(words))
+
     def wait_until(self, condition):
         """For what nobody can wait for: look until ``condition`` is true."""
         deadline = time.monotonic() + PATIENCE
@@ -90,10 +96,10 @@ class Fortress:
             process.wait()
 
 
-#: Low, so that they are reached soon.
+#: Low, so that they are reached soon; but who means well says hello in time on a busy machine, too.
 MANY = 40
 LIMITS = [
-    "--PeerLimits.hello=0.6",
+    "--PeerLimits.hello=3",
     f"--PeerLimits.strangers={MANY}",
     "--PeerLimits.queue=4000000",
     "--PeerLimits.message=50000000",
