@@ -324,6 +324,16 @@ class TestDepartures:
         world.engine("other")
         assert not world.server.scheduler.clients
 
+    @pytest.mark.parametrize("message", [m.Query(1, "statistics"), m.Ping(1)])
+    def test_who_does_not_read_answers_is_let_go(self, world, message):
+        client = world.client()
+        world.clients.deaf.add(client)
+        world.hear(client, message)
+        assert world.clients.forgotten == [client]
+        assert not world.server.scheduler.clients
+        world.hear(client, message)  # the rest of what it had sent
+        assert world.clients.forgotten == [client]
+
     def test_silence(self, world):
         engine, client = world.engine(), world.client()
         for _ in range(9):

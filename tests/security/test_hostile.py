@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -203,6 +201,8 @@ class TestFloods:
                     select.select([], [one.channel], [], PATIENCE)
                     one.channel.write()
             fortress.wait_for_log("cut off: it has not read", before)
+            fortress.wait_for_log(f"client={one.welcome.number} left")
+            assert fortress.log().count("cut off: it has not read") == before.count("cut off: it has not read") + 1
             fortress.assert_works()
 
 
@@ -261,14 +261,10 @@ class TestScopes:
             assert engine.welcome.number > 1
             leave(engine, fortress)
 
-    def test_the_end_of_a_key(self, fortress, key, tmp_path):
+    def test_the_end_of_a_key(self, fortress, key):
         rc, info = soon_over(key)
-        os.mkfifo(tmp_path / "gate")
-        with rc:
-            waiting = rc[0].apply_async(Path.read_bytes, tmp_path / "gate")
-            with pytest.raises(ipp.ConnectionLost, match="has expired"):
-                waiting.get(PATIENCE)
-        (tmp_path / "gate").write_bytes(b"go")
+        with rc, pytest.raises(ipp.ConnectionLost, match="has expired"):
+            rc.link.wait_for(lambda: False, PATIENCE)
         with pytest.raises((ConnectionError, TimeoutError)):
             Client(info, timeout=PATIENCE)
 

@@ -210,7 +210,9 @@ class Port:
         return router.send(peer.identity, encode(Ping(-peer.sent)), [])
 
     def _too_slow(self, peer: Peer, size: int) -> bool:
-        log.warning("%r cut off: it has not read %d MB of what it was sent", peer, size >> 20)
+        if not peer.is_gone:
+            log.warning("%r cut off: it has not read %d MB of what it was sent", peer, size >> 20)
+            peer.is_gone = True
         return False
 
     def write(self, peer: Peer) -> bool:

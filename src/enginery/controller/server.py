@@ -36,6 +36,8 @@ log = logging.getLogger("enginery.controller")
 
 #: Undecodable messages of one peer that are logged; the rest is only counted.
 COMPLAINTS: Final = 5
+#: What peers of each role are to the scheduler.
+TO: Final = {"client": To.CLIENT, "engine": To.ENGINE, "nanny": To.NANNY}
 
 
 class Server:
@@ -139,10 +141,8 @@ class Server:
 
     def hung_up(self, port: Port, peer: Peer) -> None:
         """A peer's connection has been closed from its side."""
-        if peer.role == "engine":
-            self._departing.hung_up(peer.number)
-        elif peer.role:
-            self._lost(To.CLIENT if peer.role == "client" else To.NANNY, peer.number)
+        if peer.role:
+            self._lost(TO[peer.role], peer.number)
         self._drop(port, peer)
 
     def look_around(self, now: float) -> None:
@@ -469,11 +469,12 @@ class Server:
     def _say_to_client(self, number: int, message: m.ToClient, frames: list[object]) -> None:
         """Send to a client, if it is still there, what stands in no outbox."""
         peer = self._peers.get((To.CLIENT, number))
-        if peer is not None:
-            peer.port.send(peer, m.encode(message), frames)
+        if peer is not None and not peer.port.send(peer, m.encode(message), frames):
+            self._lost(To.CLIENT, number)
 
     def _send(self, port: Port, peer: Peer, message: m.ToClient | m.ToEngine) -> None:
-        port.send(peer, m.encode(message), [])
+        if not port.send(peer, m.encode(message), []) and peer.role:
+            self._lost(TO[peer.role], peer.number)
 
     def _become(self, peer: Peer, role: str, to: To, number: int, now: float) -> None:
         """A peer has said who it is."""
