@@ -285,6 +285,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         engine = pick(which, [one for _, one in sorted(self.engines.items()) if one.missing()])
         self.scheduler.functions_missing(engine.record, sorted(engine.missing()))
 
+    @rule(which=PICK, back=st.booleans())
+    def client_reads_slowly(self, which, back):
+        client = pick(which, sorted(self.clients))
+        (self.scheduler.dealer.hold_back if back else self.scheduler.dealer.let_on)(client)
+
     # --- data ---------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.engines)
@@ -391,6 +396,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         scheduler = self.scheduler
+        for client in list(scheduler.dealer.held_back):
+            scheduler.dealer.let_on(client)
         for _ in range(20 + 2 * len(self.accepted)):
             self.turn()
             if not scheduler.book.tasks:

@@ -79,6 +79,6 @@ class Sharing:
 
 
 _ADVICE = (
-    "The task did run. Results in shared memory are kept for a minute at most until the client takes them; "
-    "a client that was stopped or busy for longer comes too late."
+    "The task did run. Results in shared memory are kept for an hour at most until the client takes them; "
+    "a client that was stopped for longer comes too late."
 )

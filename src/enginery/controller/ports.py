@@ -83,6 +83,11 @@ class Peer:
         """Whether it is on this host for certain."""
         return self.stream is not None
 
+    @property
+    def backlog(self) -> int:
+        """About how many bytes it was sent and has not read."""
+        return self.stream.unsent if self.stream is not None else self.sent - self.read
+
     def __repr__(self) -> str:
         return f"<Peer {self.role or 'unknown'} {self.number}>"
 

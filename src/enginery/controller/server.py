@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
+#: Bytes of results that a client may leave unread, by sockets or in shared memory, before no more of its tasks are begun;
+#: and those with which they go on.
+MOST_UNREAD: Final = 512 << 20
+ENOUGH: Final = 256 << 20
 #: Undecodable messages of one peer that are logged; the rest is only counted.
 COMPLAINTS: Final = 5
 #: What peers of each role are to the scheduler.
@@ -186,11 +190,28 @@ class Server:
                     message, frames = self._sharing.as_frames(message, frames)  # noqa: PLW2901 - in their place
                 if peer is None or not peer.port.send(peer, m.encode(message), frames):
                     self._lost(to, number)
+                elif to == To.CLIENT and peer.backlog > MOST_UNREAD:
+                    scheduler.dealer.hold_back(number)
             scheduler.settle()
             if not scheduler.has_actions():
                 break
         if self.recorder is not None:
             self.recorder.collect()
+
+    def relieve(self, peer: Peer) -> bool:
+        """A peer has read something: if it is a client that was held back, its tasks may go on. Whether they do."""
+        if peer.role == "client" and peer.number in self.scheduler.dealer.held_back:
+            if peer.backlog <= ENOUGH and self._sharing.in_flight(peer.number) <= ENOUGH:
+                self.scheduler.dealer.let_on(peer.number)
+                return True
+        return False
+
+    def _hold_back_readers(self, results: list[m.Result]) -> None:
+        """Results in shared memory have come: their clients are to take them before there are many more."""
+        self._sharing.results_come(results, self.scheduler.clients)
+        for client in {result.id >> m.CLIENT_SHIFT for result in results if result.shared}:
+            if self._sharing.in_flight(client) > MOST_UNREAD and client in self.scheduler.clients:
+                self.scheduler.dealer.hold_back(client)
 
     # --- peers come and go --------------------------------------------------------------------------------------
 
@@ -344,6 +365,8 @@ class Server:
             return
         if self.recorder is not None and self._sharing.folder:
             self.recorder.results_come(done.results)
+        if self._sharing.folder and any([result.shared for result in done.results]):  # noqa: C419 - twice as fast
+            self._hold_back_readers(done.results)
         self.scheduler.results_arrived(self.scheduler.engines[peer.number], done.results, frames, now)
 
     def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], _now: float) -> None:
@@ -353,6 +376,7 @@ class Server:
         """The answer to a port's question, whose numbers are negative."""
         if 0 <= -pong.number <= peer.asked:
             peer.read = max(peer.read, -pong.number)
+            self.relieve(peer)
 
     def _output_read(self, peer: Peer, pong: m.Pong, frames: list[object], now: float) -> None:
         self._has_read(peer, pong, frames, now)
@@ -376,8 +400,9 @@ class Server:
     def _shares(self, peer: Peer, _shares: m.Shares, _frames: list[object], _now: float) -> None:
         peer.shares = peer.is_local and bool(self._sharing.folder)
 
-    def _released(self, _peer: Peer, release: m.Release, _frames: list[object], _now: float) -> None:
-        self._sharing.released(release.names)
+    def _released(self, peer: Peer, release: m.Release, _frames: list[object], _now: float) -> None:
+        self._sharing.released_by(peer.number if peer.role == "client" else 0, release.names)
+        self.relieve(peer)
 
     def _give_back(self, engine: int, names: list[str]) -> None:
         mate = self._peers.get((To.ENGINE, engine))

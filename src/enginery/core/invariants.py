@@ -51,7 +51,7 @@ def _check_places(scheduler: Scheduler) -> None:
     for lane in (dealer.general, *dealer.lanes.values()):
         ids = lane.ids()
         places.update(ids)
-        assert lane.live == len(ids), f"a lane counts {lane.live} tasks and holds {len(ids)}"
+        assert lane.live + lane.aside == len(ids), f"a lane counts {lane.live} and {lane.aside} tasks, holds {len(ids)}"
     twice = [task for task, count in places.items() if count > 1]
     assert not twice, f"tasks in two places: {twice}"
     assert set(places) == set(book.tasks), f"known but nowhere, or the other way: {set(places) ^ set(book.tasks)}"

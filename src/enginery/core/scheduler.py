@@ -112,6 +112,7 @@ class Scheduler:
         client = self.clients.pop(number, None)
         if client is not None:
             client.connected = False
+            self.dealer.let_on(number)
             self.places.client_left(number)
             for digest, engine in self.dealer.bodies.wanted():  # of this client, perhaps
                 self.functions_missing(engine, [digest])

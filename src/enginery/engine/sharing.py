@@ -13,8 +13,9 @@ from enginery.net.segments import Pool, read_segment
 if TYPE_CHECKING:
     from enginery.wire.messages import Result
 
-#: Seconds that a client has to take a result before its memory may be used again.
-LEASE: Final = 60.0
+#: Seconds after which the memory of a result may be used again although nobody has said that it was taken. The controller
+#: says so for clients that leave, so this is for what gets lost on the way.
+LEASE: Final = 3600.0
 
 
 class Sharing:
