@@ -41,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["IPYTHONDIR"] = str(home / "ipython")
     os.environ["XDG_RUNTIME_DIR"] = str(home / "run")
     os.environ[RUN_MARK] = home.name
+    # Hundreds of processes are started: without this, each of them would compile all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
