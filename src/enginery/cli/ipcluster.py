@@ -25,6 +25,7 @@ class IPCluster(IPClusterApplication):
         "stop": ("enginery.cli.cluster_look.IPClusterStop", "Stop a cluster."),
         "list": ("enginery.cli.cluster_look.IPClusterList", "Show all clusters."),
         "status": ("enginery.cli.cluster_look.IPClusterStatus", "Show one cluster."),
+        "key": ("enginery.cli.cluster_key.IPClusterKey", "Make, list, revoke and replace keys."),
         "clean": ("enginery.cli.cluster_look.IPClusterClean", "Remove files of clusters that are gone."),
     }
 

@@ -21,7 +21,7 @@ from enginery.core.requests import OVERHEAD, Requests
 from enginery.errors import ConnectionLost, KernelError, NoRecord, Refused, VersionMismatch
 from enginery.net.addresses import quoted
 from enginery.net.line import Line
-from enginery.net.sockets import dial
+from enginery.net.sockets import dial, key_for
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ class Link:
         self._period = 3.0
         self._heard = time.monotonic()
         self._next_ping = float("inf")
-        self._line = Line(dial(info), self, name="enginery-client-link")
+        channel = dial(info)
+        self._key = key_for(info, channel)
+        self._line = Line(channel, self, name="enginery-client-link")
         self._wake = self._line.wake
         self._single_ids = iter(range(0))
         #: The thread that is going to wait for what it submits: waiting sends, so that submitting need not.
@@ -98,7 +100,7 @@ class Link:
                 "gone. `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
             raise TimeoutError(msg) from error
-        hello = m.ClientHello(m.VERSION, link.session, os.getpid(), socket.gethostname(), _user())
+        hello = m.ClientHello(m.VERSION, link.session, os.getpid(), socket.gethostname(), _user(), key=link._key)
         link._requests.say(hello)
         link._line.start()
         requests = link._requests

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enginery.controller.limits import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerOptions:
@@ -29,9 +31,10 @@ class ControllerOptions:
     client_file: Path | None = None  #: default: in the profile's security folder
     engine_file: Path | None = None
     secure: bool = True  #: False: no keys at all
-    curve: bool = True  #: encrypt tcp
+    curve: bool = True  #: encrypt tcp; where it is not encrypted, it is signed
     key: str = field(default="", repr=False)  #: what all keys are made from; empty: chance
     server_secret: str = field(default="", repr=False)  #: the controller's own CURVE key; empty: made with the others
+    limits: Limits = field(default_factory=Limits)  #: what one peer may take
     window: int = 64 << 20  #: bytes a client may have outstanding
     ready_fd: int | None = None  #: gets one JSON line with both connection infos once listening
     owner_pid: int | None = None  #: leave when this process is gone
@@ -51,5 +54,13 @@ class ControllerOptions:
         given = self.client_file if kind == "client" else self.engine_file
         if given is not None:
             return given if given.is_absolute() else self.security_dir / given
-        infix = f"-{self.cluster_id}" if self.cluster_id else ""
-        return self.security_dir / f"ipcontroller{infix}-{kind}.json"
+        return self.security_dir / f"ipcontroller{self._infix}-{kind}.json"
+
+    @property
+    def key_path(self) -> Path:
+        """Where keys are kept for the next start, if that is to use the same ones."""
+        return self.security_dir / f"ipcontroller{self._infix}-keys.json"
+
+    @property
+    def _infix(self) -> str:
+        return f"-{self.cluster_id}" if self.cluster_id else ""

@@ -12,7 +12,7 @@ from enginery.core.membership import Membership
 from enginery.engine.limits import TimeLimit
 from enginery.engine.sharing import Sharing
 from enginery.net.line import Line
-from enginery.net.sockets import dial_patiently
+from enginery.net.sockets import dial_patiently, key_for
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Link:
         self._exit_by = _NEVER
         patience = options.timeout * max(options.max_misses, 1)
         channel = dial_patiently(options.connection, patience, tell=lambda why: log.warning(UNREACHED, why))
+        hello.key = key_for(options.connection, channel)
         self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
         self.line.start()
 

@@ -25,7 +25,7 @@ from enginery.engine import limits
 from enginery.engine.channel import Leave, Started
 from enginery.net.channel import ChannelClosed
 from enginery.net.reach import explain
-from enginery.net.sockets import dial_patiently
+from enginery.net.sockets import dial_patiently, key_for
 from enginery.wire.messages import (
     UNDECODABLE,
     VERSION,
@@ -74,12 +74,15 @@ class Nanny:
         engines: Iterable[str],
         max_misses: int = 50,
         period: float = FIRST_PERIOD,
+        key: str = "",
     ) -> None:
+        """``key`` is what the hello has to show."""
         self._channel = channel
         self._keeper = keeper
         self._engines = dict.fromkeys(engines)
         self._max_misses = max_misses
         self._period = period
+        self._key = key
         self._epoch = -1
         self._beats = 0
         self._misses = 0
@@ -209,7 +212,7 @@ class Nanny:
         self._over = reason
 
     def _hello(self) -> None:
-        self._say(NannyHello(VERSION, os.getpid(), platform.node(), list(self._engines)))
+        self._say(NannyHello(VERSION, os.getpid(), platform.node(), list(self._engines), self._key))
 
     def _say(self, message: NannyHello | EngineExited | Ping | Pong | Bye) -> None:
         try:
@@ -228,6 +231,7 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         keeper.stop(reason, 0.0, 1)
         return reason
     try:
-        return Nanny(channel, keeper, engines=engines, max_misses=options.max_misses).run()
+        key = key_for(options.connection, channel)
+        return Nanny(channel, keeper, engines=engines, max_misses=options.max_misses, key=key).run()
     finally:
         channel.close(LINGER)
