@@ -272,6 +272,54 @@ def test_large_messages_leave_bit_by_bit_while_a_thread_drives(line, mind):
     assert mind.got == [large]
 
 
+class Forgetful:
+    """A channel that answers each message with itself, whose descriptor does not tell of it: as libzmq's, after a send."""
+
+    wants_write = False
+
+    def __init__(self) -> None:
+        self.silent, self.other = socket.socketpair()
+        self.unseen = []
+
+    def fileno(self):
+        return self.silent.fileno()
+
+    def send(self, header, frames):
+        self.unseen.append((header, frames))
+
+    def has_unseen(self):
+        return bool(self.unseen)
+
+    def receive(self):
+        unseen, self.unseen = self.unseen, []
+        return unseen
+
+    def close(self, linger):
+        self.silent.close()
+        self.other.close()
+
+
+class TestWhatADescriptorDoesNotTell:
+    @pytest.fixture
+    def quiet(self, mind):
+        line = Line(Forgetful(), mind, name="own-thread")
+        yield line
+        line.close()
+
+    def test_it_came_before_a_thread_drives(self, quiet, mind):
+        mind.outgoing.append(b"x")
+        quiet.flush()
+        assert quiet.wait_for(lambda: mind.got, PATIENCE)
+
+    def test_it_came_while_a_thread_drove_that_has_what_it_wants(self, quiet, mind):
+        heard = threading.Event()
+        mind.on_heard = lambda: mind.outgoing.append(b"again") if mind.got == [b"x"] else heard.set()
+        mind.outgoing.append(b"x")
+        assert quiet.wait_for(lambda: mind.got, PATIENCE)
+        quiet.start()
+        assert heard.wait(PATIENCE)
+
+
 class TestTheEnd:
     def test_closing_sends_what_is_unsent(self, line, mind, peer):
         mind.outgoing.append(b"last words")

@@ -286,6 +286,9 @@ class Line:
                 self._flush()
             if not self.is_lost:
                 self._watch.modify(self._fd, (0 if back else _IN) | (_OUT if self._channel.wants_write else 0))
+                if self._channel.has_unseen():
+                    # Who looked until now was told, and looks no more; the descriptor does not tell again.
+                    (self._driver_wakeup if back else self._wakeup).set()
 
     def _defer_ctrl_c(self) -> Handler | None:
         """In the main thread, note Ctrl-C instead of raising at once. Returns the handler to put back.
