@@ -309,7 +309,10 @@ class TestWhatADescriptorDoesNotTell:
     def test_it_came_before_a_thread_drives(self, quiet, mind):
         mind.outgoing.append(b"x")
         quiet.flush()
-        assert quiet.wait_for(lambda: mind.got, PATIENCE)
+        thread = threading.Thread(target=quiet.wait_for, args=(lambda: mind.got,), daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
     def test_it_came_while_a_thread_drove_that_has_what_it_wants(self, quiet, mind):
         heard = threading.Event()
