@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final, cast
 
-from traitlets import Bool, Enum, Integer, List, Unicode, default
+from traitlets import Bool, Enum, Float, Integer, List, Unicode, default
 from traitlets.config.application import catch_config_error
 
 from enginery.cli.owner import clean_up_after_owner
@@ -43,6 +43,7 @@ ALIASES: Final[dict[Any, Any]] = {
     "scheme": "TaskScheduler.scheme_name",
     "hwm": "TaskScheduler.hwm",
     "window": "TaskScheduler.window",
+    "reconnect": "IPController.reconnect",
     "ready-fd": "IPController.ready_fd",
     "owner-pid": "IPController.owner_pid",
     "owner-file": "IPController.owner_files",
@@ -78,6 +79,11 @@ class IPController(BaseParallelApplication):
     ssh_server = Unicode("", help="[user@]server[:port] that clients tunnel through.").tag(config=True)
     engine_ssh_server = Unicode("", help="[user@]server[:port] that engines tunnel through.").tag(config=True)
     reuse_files = Bool(False, help="Keep ports and keys of the connection files that are there.").tag(config=True)
+    reconnect = Float(
+        30.0,
+        min=0.0,
+        help="Seconds in which clients and engines whose connection is lost may come back; 0: not at all.",
+    ).tag(config=True)
     client_json_file = Unicode(help="Name of the connection file for clients.").tag(config=True)
     engine_json_file = Unicode(help="Name of the connection file for engines.").tag(config=True)
     secure = Bool(True, help="Authenticate peers.").tag(config=True)
@@ -123,6 +129,7 @@ class IPController(BaseParallelApplication):
             "ssh_server": self.ssh_server,
             "engine_ssh_server": self.engine_ssh_server,
             "reuse": self.reuse_files,
+            "reconnect": self.reconnect,
             "heartbeat": HeartMonitor(parent=self).period / 1000,
             "scheme": scheduler.scheme_name,
             "hwm": None if scheduler.hwm < 0 else scheduler.hwm,

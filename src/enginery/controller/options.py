@@ -20,6 +20,7 @@ class ControllerOptions:
     ssh_server: str = ""  #: for clients, written into their connection file
     engine_ssh_server: str = ""
     reuse: bool = False  #: keep the ports and keys of existing connection files
+    reconnect: float = 30.0  #: seconds in which a peer whose connection is lost may come back; 0: not at all
     heartbeat: float = 3.0  #: seconds between signs of life
     max_misses: int = 10  #: heartbeats an engine may miss before it counts as gone
     scheme: str = "leastload"

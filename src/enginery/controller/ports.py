@@ -18,6 +18,7 @@ from enginery.net.stream import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from enginery.core.mail import Mail
     from enginery.net.routed import Router
 
     #: Sees to one message of a peer: the peer, the message, its frames, and the time.
@@ -30,7 +31,7 @@ ACCEPTS: Final = 64
 class Peer:
     """One connection, and who is behind it."""
 
-    __slots__ = ("handlers", "heard", "identity", "is_gone", "number", "port", "role", "stream")
+    __slots__ = ("handlers", "heard", "identity", "is_gone", "mail", "number", "port", "role", "stream")
 
     def __init__(self, port: Port, identity: bytes = b"", stream: Stream | None = None) -> None:
         self.port = port
@@ -41,6 +42,7 @@ class Peer:
         self.role = ""  #: client, engine or nanny once it has said hello
         self.is_gone = False  #: its connection has been closed, or shall not be listened to any more
         self.number = -1
+        self.mail: Mail | None = None  #: kept for a peer that may come back
 
     @property
     def is_local(self) -> bool:

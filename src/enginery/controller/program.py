@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.controller.loop import Loop
 from enginery.controller.ports import Port
-from enginery.controller.server import Server
+from enginery.controller.server import Server, first_client
 from enginery.core.scheduler import Scheduler
 from enginery.errors import ConnectionFileError
 from enginery.net import addresses
@@ -127,12 +127,25 @@ class Controller:
     def serve(self, signals: SignalWatch) -> None:
         """Serve until told to stop, by a client, a signal, or the end of the owner."""
         options = self._options
-        scheduler = Scheduler(random=random.Random(), scheme=options.scheme, hwm=options.hwm)  # noqa: S311 - placement
+        scheduler = Scheduler(
+            random=random.Random(),  # noqa: S311 - placement
+            scheme=options.scheme,
+            hwm=options.hwm,
+            first_client=first_client(self._epoch),
+        )
         shared = str(self._segments.path) if self._segments is not None else ""
         welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared, scheme=options.scheme)
+        welcome.patience, welcome.returns = options.reconnect, options.reuse
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
-        server = Server(scheduler, clients=clients, engines=engines, welcome=welcome, silence=silence)
+        server = Server(
+            scheduler,
+            clients=clients,
+            engines=engines,
+            welcome=welcome,
+            silence=silence,
+            local_patience=options.reconnect if options.reuse else 0.0,
+        )
         doorkeeper = self._remote.doorkeeper if self._remote is not None else None
         loop = Loop(server, [clients, engines], doorkeeper, signals)
         if options.owner_pid is not None:

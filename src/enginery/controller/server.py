@@ -16,22 +16,37 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from enginery.controller.absences import Absences
 from enginery.controller.departures import Departures
 from enginery.controller.queries import answer
 from enginery.controller.sharing import Sharing
 from enginery.core.actions import To
+from enginery.core.mail import UNCOUNTED
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from enginery.controller.ports import Handler, Peer, Port
+    from enginery.core.engines import ClientRecord
     from enginery.core.scheduler import Scheduler
 
 log = logging.getLogger("enginery.controller")
 
 #: Undecodable messages of one peer that are logged; the rest is only counted.
 COMPLAINTS: Final = 5
+#: New clients of one epoch whose numbers are certain to be free, and epochs until numbers come again: as many as fit.
+CLIENTS: Final = 4000
+EPOCHS: Final = (1 << (62 - m.CLIENT_SHIFT)) // CLIENTS
+_STALE: Final = (
+    "You know a later controller (epoch {}) than this one (epoch {}), which should not be there any more. Stop it."
+)
+_TO: Final = {"client": To.CLIENT, "engine": To.ENGINE, "nanny": To.NANNY}
+
+
+def first_client(epoch: int) -> int:
+    """The number a controller gives to its first client: those of clients of earlier epochs are left to them."""
+    return 1 + (epoch - 1) % EPOCHS * CLIENTS
 
 
 class Server:
@@ -45,10 +60,13 @@ class Server:
         engines: Port,
         welcome: m.Welcome,
         silence: float,
+        local_patience: float = 0.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds.
 
+        ``local_patience`` is told to peers on this host in place of ``welcome.patience``: their connection does not
+        break while both sides live, so it is about another controller that may take the place of this one.
         ``clock`` tells the time that ``hear`` and its like are given.
         """
         self.scheduler = scheduler
@@ -61,7 +79,10 @@ class Server:
         }
         self._peers: dict[tuple[To, int], Peer] = {}
         self._welcome = welcome
+        self._clock = clock
         self._silence = silence
+        self._local_patience = local_patience
+        self._absences = Absences()
         self._next_look = clock() + welcome.period
         self._watched: dict[str, int] = {}  #: nanny by uuid of an engine
         self._next_nanny = 0
@@ -100,6 +121,8 @@ class Server:
             self._handlers[role] |= {m.Ping: self._ping, m.Pong: self._ignore, m.Bye: self._bye}
             self._handlers[role][m.Release] = self._released if role == "client" else self._ignore
         self._handlers["client"][m.Pong] = self._output_read
+        for role in ("client", "engine"):
+            self._handlers[role][m.Received] = self._has_received
 
     # --- the turn -----------------------------------------------------------------------------------------------
 
@@ -108,11 +131,16 @@ class Server:
         try:
             message = self._decoders[port](header)
         except m.UNDECODABLE as error:
+            if peer.mail is not None:
+                peer.mail.came(())  # its sender has counted it
             self._reject(port, peer, str(error))
             return
         handle = peer.handlers.get(type(message))
         if handle is not None:
             peer.heard = now
+            mail = peer.mail
+            if mail is not None and type(message) not in UNCOUNTED and mail.came(frames):
+                self._acknowledge(peer)
             handle(peer, message, frames, now)
         elif peer.role:
             self._reject(port, peer, f"{type(message).__name__} is not for a {peer.role} to say here")
@@ -125,16 +153,17 @@ class Server:
 
     def hung_up(self, port: Port, peer: Peer) -> None:
         """A peer's connection has been closed from its side."""
-        if peer.role == "engine":
-            self._departing.hung_up(peer.number)
-        elif peer.role:
-            self._lost(To.CLIENT if peer.role == "client" else To.NANNY, peer.number)
+        if peer.role:
+            self._lost(_TO[peer.role], peer.number)
         self._drop(port, peer)
 
     def look_around(self, now: float) -> None:
         """Tick the scheduler, and let go of peers that have been silent for too long."""
         self.scheduler.tick(now)
         self._departing.tick(now)
+        for to, number in self._absences.overdue(now):
+            if to == To.CLIENT:
+                self._client_gone(number)
         late = now - self._next_look
         if late < 0:
             return
@@ -147,7 +176,7 @@ class Server:
             if peer.heard >= limit or (to == To.ENGINE and self._nanny_heard(number) >= limit):
                 continue
             log.info("%r has been silent for %.0f s", peer, silence)
-            if to == To.ENGINE:
+            if to == To.ENGINE and not self._waits_for(peer):
                 self._engine_gone(number, f"no sign of life for {silence:.0f} s (frozen, or cut off)")
             else:
                 self._lost(to, number)
@@ -155,7 +184,8 @@ class Server:
     def next_deadline(self) -> float:
         """When ``look_around`` is due, in monotonic seconds. ``act`` has to come before."""
         due = self.scheduler.next_deadline()
-        return min(self._next_look, self._departing.next_deadline(), self._next_look if due is None else due)
+        first = min(self._next_look, self._departing.next_deadline(), self._absences.next_deadline())
+        return first if due is None else min(first, due)
 
     def act(self, now: float) -> None:
         """Perform what the scheduler asks."""
@@ -163,9 +193,13 @@ class Server:
         while actions := scheduler.take_actions(now):
             for to, number, message, frames in actions:
                 peer = peers.get((to, number))
-                if peer is not None and peer.stream is None:
+                if peer is None or peer.stream is None:
                     message, frames = self._sharing.as_frames(message, frames)  # noqa: PLW2901 - in their place
-                if peer is None or not peer.port.send(peer, m.encode(message), frames):
+                header = m.encode(message)
+                mail = peer.mail if peer is not None else self._absences.mail_of((to, number))
+                if mail is not None and type(message) not in UNCOUNTED:
+                    mail.keep(header, frames)
+                if peer is None or not peer.port.send(peer, header, frames):
                     self._lost(to, number)
             scheduler.settle()
             if not scheduler.has_actions():
@@ -177,14 +211,33 @@ class Server:
         port = self._ports[To.CLIENT]
         if self._refuse_version(port, peer, hello.version):
             return
-        name = f"{hello.user}@{hello.host}:{hello.pid}"
-        client = self.scheduler.client_joined(name, secrets.token_hex(8), now)
+        client = self._client_of(hello, now)
+        if isinstance(client, str):
+            self._refuse(port, peer, "ConnectionLost", client)
+            return
+        resumed = hello.client >= 0 and hello.epoch == self._welcome.epoch
         self._become(peer, "client", To.CLIENT, client.number, now)
-        log.info("client=%s joined (%s)", client.number, name)
+        log.info("client=%s %s (%s)", client.number, "is back" if hello.client >= 0 else "joined", client.name)
         infos = [engine.info for engine in self.scheduler.engines.values()]
         welcome = msgspec.structs.replace(self._welcome, number=client.number, token=client.token, engines=infos)
-        welcome.runtime = self._sharing.folder_for(peer)
-        self._send(port, peer, welcome)
+        self._greet(peer, welcome, received=hello.received, resumed=resumed)
+        if question := client.flow.last_question():
+            self._send(port, peer, m.Ping(question))
+
+    def _client_of(self, hello: m.ClientHello, now: float) -> ClientRecord | str:
+        """The record of a client that says hello; of one that comes back the one it had. Or why it is refused."""
+        name = f"{hello.user}@{hello.host}:{hello.pid}"
+        if hello.client < 0:
+            return self.scheduler.client_joined(name, secrets.token_hex(8), now)
+        if hello.epoch > self._welcome.epoch:
+            return _STALE.format(hello.epoch, self._welcome.epoch)
+        if hello.epoch == self._welcome.epoch:
+            client = self.scheduler.clients.get(hello.client)
+            if client is None or not secrets.compare_digest(client.token, hello.token):
+                return "The controller has waited for this client long enough and has let go of it."
+            return client
+        client = self.scheduler.client_adopted(hello.client, name, hello.token, now)
+        return client or f"The controller was restarted, and number {hello.client} is another client's now."
 
     def _engine_hello(self, peer: Peer, hello: m.EngineHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.ENGINE]
@@ -194,13 +247,43 @@ class Server:
             # Its nanny's word of its end has overtaken its own hello.
             self._refuse(port, peer, "Refused", "This engine has ended, its nanny says.")
             return
-        engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
+        if hello.epoch > self._welcome.epoch:
+            self._refuse(port, peer, "ConnectionLost", _STALE.format(hello.epoch, self._welcome.epoch))
+            return
+        engine = None
+        if hello.epoch:  # it comes back
+            engine = next((each for each in self.scheduler.engines.values() if each.info.uuid == hello.uuid), None)
+        if engine is None and hello.epoch == self._welcome.epoch:
+            self._refuse(port, peer, "Refused", "The controller has given this engine up; its tasks run elsewhere.")
+            return
+        if engine is not None and hello.connection <= self._absences.connection((To.ENGINE, engine.info.id)):
+            self._refuse(port, peer, "Refused", "This engine has another, later connection.")
+            return
+        resumed = engine is not None
+        if engine is None:
+            engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
         self._become(peer, "engine", To.ENGINE, number, now)
-        log.info("engine=%s joined (pid %s on %s)", number, hello.pid, hello.host)
-        folder = self._sharing.folder_for(peer)
-        self._send(port, peer, msgspec.structs.replace(self._welcome, number=number, token=hello.uuid, runtime=folder))
+        log.info("engine=%s %s (pid %s on %s)", number, "is back" if resumed else "joined", hello.pid, hello.host)
+        welcome = msgspec.structs.replace(self._welcome, number=number, token=hello.uuid)
+        self._greet(peer, welcome, received=hello.received, resumed=resumed, connection=hello.connection)
+        if resumed:
+            self._departing.returned(number)
+            self.scheduler.engine_returned(number, now)
+
+    def _greet(self, peer: Peer, welcome: m.Welcome, *, received: int, resumed: bool, connection: int = 0) -> None:
+        """Welcome a peer, and send again what one that comes back has not got."""
+        who = (_TO[peer.role], peer.number)
+        welcome.runtime = self._sharing.folder_for(peer)
+        welcome.patience = self._local_patience if peer.is_local else self._welcome.patience
+        welcome.resumed = resumed
+        if welcome.patience:
+            peer.mail = self._absences.back(who, connection) if resumed else self._absences.open(who)
+            welcome.received = peer.mail.received
+        self._send(peer.port, peer, welcome)
+        for header, frames in peer.mail.again(received) if peer.mail is not None and resumed else ():
+            peer.port.send(peer, header, frames)
 
     def _nanny_hello(self, peer: Peer, hello: m.NannyHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.NANNY]
@@ -230,18 +313,31 @@ class Server:
             self._nanny_gone(peer.number)
 
     def _lost(self, to: To, number: int) -> None:
+        """The connection of a peer is lost. Whoever may come back is waited for."""
+        peer = self._peers.get((to, number))
+        patience = self._welcome.patience if peer is not None and self._waits_for(peer) else 0.0
+        if (to, number) in self._absences:
+            return
+        if patience and self._absences.away((to, number), self._clock() + patience):
+            log.info("%r has lost its connection; it may come back within %g s", peer, patience)
+            self._forget(to, number)
         if to == To.ENGINE:
-            self._departing.hung_up(number)
-        elif to == To.CLIENT:
-            self._client_gone(number)
-        else:
+            self._departing.hung_up(number, patience)
+        elif to == To.NANNY:
             self._nanny_gone(number)
+        elif not patience:
+            self._client_gone(number)
+
+    def _waits_for(self, peer: Peer) -> bool:
+        """Whether a peer whose connection is lost may still be there."""
+        return bool(self._welcome.patience) and not peer.is_local and peer.role != "nanny"
 
     def _engine_gone(self, number: int, reason: str, *, balanced: int | None = None) -> None:
         if number not in self.scheduler.engines:
             return  # actions for it were still in the outbox when it left
         log.info("engine=%s left: %s", number, reason)
         self._forget(To.ENGINE, number)
+        self._absences.forget((To.ENGINE, number))
         self._sharing.engine_gone(number)
         self.scheduler.engine_left(number, reason, balanced=balanced)
 
@@ -250,6 +346,7 @@ class Server:
             return
         log.info("client=%s left", number)
         self._forget(To.CLIENT, number)
+        self._absences.forget((To.CLIENT, number))
         self._sharing.client_gone(number, self.scheduler.book.tasks)
         self.scheduler.client_left(number)
 
@@ -352,7 +449,17 @@ class Server:
         self._send(self._ports[To.CLIENT], peer, m.Answer(shutdown.number))
         self.stopping = self.stopping or shutdown.controller
 
+    def _has_received(self, peer: Peer, received: m.Received, _frames: list[object], _now: float) -> None:
+        if peer.mail is not None:
+            peer.mail.heard_received(received.count)
+
+    def _acknowledge(self, peer: Peer) -> None:
+        if peer.mail is not None:
+            self._send(peer.port, peer, peer.mail.receipt())
+
     def _ping(self, peer: Peer, ping: m.Ping, _frames: list[object], _now: float) -> None:
+        if peer.mail is not None and peer.mail.owes():
+            self._acknowledge(peer)
         port = self._ports[To.CLIENT] if peer.role == "client" else self._ports[To.ENGINE]
         self._send(port, peer, m.Pong(ping.number))
 
@@ -366,10 +473,14 @@ class Server:
     # --- helpers ------------------------------------------------------------------------------------------------
 
     def _send(self, port: Port, peer: Peer, message: m.ToClient | m.ToEngine) -> None:
-        port.send(peer, m.encode(message), [])
+        header = m.encode(message)
+        if peer.mail is not None and type(message) not in UNCOUNTED:
+            peer.mail.keep(header, [])
+        port.send(peer, header, [])
 
     def _become(self, peer: Peer, role: str, to: To, number: int, now: float) -> None:
-        """A peer has said who it is."""
+        """A peer has said who it is. A connection it had before counts no more."""
+        self._forget(to, number)
         peer.role, peer.number, peer.heard = role, number, now
         peer.handlers = self._handlers[role]
         self._peers[to, number] = peer

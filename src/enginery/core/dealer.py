@@ -249,6 +249,7 @@ class Dealer:
         batch.tasks += tasks
         if not engine.balanced:
             engine.progressed = now
+            engine.disordered = False
         engine.balanced.update([(task.id, task) for task in tasks])
         engine.counts[function] = engine.counts.get(function, 0) + len(tasks)
         if self._book.frames:

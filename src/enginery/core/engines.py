@@ -24,6 +24,7 @@ class EngineRecord:
         "completed",
         "counts",
         "direct",
+        "disordered",
         "functions",
         "info",
         "lanes",
@@ -43,6 +44,7 @@ class EngineRecord:
         self.progressed = now  #: when a task last ended, or the first was given
         self.completed = 0  #: results received from it
         self.asked_back = False  #: a Return is under way, or was in vain
+        self.disordered = False  #: it may begin balanced tasks in another order than that in which they were sent
         self.leaving = False  #: its connection is closed, and what became of it is not known yet
         self.stuck = False  #: it was asked to hand back tasks, and no task of its has ended since
         self.nanny = -1  #: number of the nanny that watches it

@@ -3,16 +3,22 @@
 Two threads use it, the one that runs user code and the one that reads the line. What they share are deques, whose
 ends are taken and given atomically. What was set aside belongs to the first of the two, everything else to whoever
 holds the line's lock.
+
+When the connection is lost and the controller can be waited for (``Welcome.patience``), the engine works on with what
+it has. ``come_back`` makes the hello of the next connection. A controller that knows this engine gets again what it has
+not got: the one it had before exactly that, one that was restored results only, since what they belong to is told by
+the list of what is held here. One that does not know it is not told of what another one had asked for.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from enginery.core.kept import Kept
+from enginery.core.mail import UNCOUNTED, Mail
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -56,7 +62,15 @@ class Membership:
         self._stalled: Held | None = None  #: a direct task that waits for its function; those behind it wait, too
         self._changed: deque[bytes] = deque()  #: functions of which a task set aside has to be looked at again
         self._not_found: deque[int] = deque()
-        self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque([hello])
+        self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque()
+        #: what is sent next: the above, but for an engine that comes back, which has to be known first
+        self._ready: deque[Any] = deque([hello])
+        self._hello = hello
+        self.mail: Mail | None = None  #: of a controller that waits for engines to come back
+        #: tasks given by a controller that saves them, until their results are known to be saved
+        self._known: dict[int, None] | None = None
+        #: of these, the ones whose results are in messages under way, by the number of the message
+        self._ended: deque[tuple[int, list[int]]] = deque()
         #: characters and bytes of output said so far, at the last question whether they were heard, and known as heard
         self._said = self._asked = self._heard = 0
         self._frames: dict[int, list[memoryview]] = {}
@@ -153,7 +167,7 @@ class Membership:
 
     def has_unsent(self) -> bool:
         """Whether there is something to send."""
-        return bool(self._outgoing) or self._message is not None
+        return bool(self._outgoing) or bool(self._ready) or self._message is not None
 
     def _give_up(self, task: int) -> None:
         self.aborted.discard(task)
@@ -164,6 +178,9 @@ class Membership:
 
     def heard(self, message: m.ToEngine, frames: list[object]) -> None:
         """Take in a message of the controller."""
+        mail = self.mail
+        if mail is not None and type(message) not in UNCOUNTED and mail.came(frames):
+            self.say(mail.receipt())
         if type(message) is m.Assign:
             self._assigned(message, frames)
         elif type(message) is m.Functions:
@@ -179,8 +196,13 @@ class Membership:
         elif type(message) is m.Pong:
             self._heard = max(self._heard, message.number)
         elif type(message) is m.Welcome:
-            self.welcome, self.id = message, message.number
-            self._heard = self._asked = self._said  # what another controller has not read will not be read
+            self._welcomed(message)
+        elif type(message) is m.Received:
+            if mail is not None:
+                mail.heard_received(message.count)
+                while self._ended and self._known is not None and self._ended[0][0] <= message.count:
+                    for number in self._ended.popleft()[1]:
+                        self._known.pop(number, None)
         elif type(message) is m.Refused:
             self.refused = message
             self.leaving = f"the controller refused it: {message.reason}"
@@ -191,6 +213,8 @@ class Membership:
 
     def _assigned(self, assign: m.Assign, frames: list[object]) -> None:
         direct = assign.direct
+        if self._known is not None:
+            self._known.update(dict.fromkeys([task.id for task in assign.tasks]))
         queue = self.direct if direct else self.balanced
         if not frames:
             none: list[object] = []
@@ -215,6 +239,9 @@ class Membership:
             except IndexError:  # the other thread has begun the last of them
                 break
         ids.reverse()
+        if self._known is not None:
+            for number in ids:
+                self._known.pop(number, None)
         self.say(m.Returned(ids))
 
     def _abort(self, ids: Sequence[int], *, interrupt: bool) -> None:
@@ -258,11 +285,70 @@ class Membership:
         removed.reverse()
         return removed
 
+    # --- coming back --------------------------------------------------------------------------------------------
+
+    def come_back(self) -> None:
+        """There is a new connection: its first message says who this was. All else waits for the answer."""
+        welcome, mail, hello = self.welcome, self.mail, self._hello
+        if welcome is not None and mail is not None:
+            holding = list(self._known or ())
+            self._hello = hello = m.EngineHello(
+                hello.version, hello.uuid, hello.pid, hello.host, self.id, holding, welcome.epoch,
+                hello.connection + 1, mail.received,
+            )  # fmt: skip
+        self._message = None  # if it was a counted one, it is kept
+        self._ready = deque([hello])
+
+    def _welcomed(self, welcome: m.Welcome) -> None:
+        before = self.welcome
+        if before is not None and self._ready is self._outgoing:
+            return  # nobody waits for it
+        self.welcome, self.id = welcome, welcome.number
+        if before is None:
+            self.mail = Mail() if welcome.patience else None
+            self._known = {} if welcome.durable else None
+            self._ready = self._outgoing
+            self._heard = self._asked = self._said
+            return
+        assert self.mail is not None
+        again: list[tuple[bytes, list[object]]] = []
+        if welcome.resumed:
+            again = self.mail.again(welcome.received)
+        if not welcome.resumed or welcome.epoch != before.epoch:
+            self._heard = self._asked = self._said  # what another controller has not read will not be read
+            self._keep_results(again)
+            again = self.mail.kept()
+        if not welcome.resumed:
+            self._forget_work()
+        self._ready = deque(again) if again else self._outgoing
+        if welcome.epoch != before.epoch and (self._parked or self._stalled is not None):
+            for digest in {*self._parked, *([self._stalled.task.function] if self._stalled is not None else [])}:
+                self.say(m.Missing([digest]))  # nobody remembers that it was asked for
+
+    def _keep_results(self, again: list[tuple[bytes, list[object]]]) -> None:
+        """Of what was under way only results are said to another controller."""
+        assert self.mail is not None
+        decoded = [(m.decode_from_engine(header), header, frames) for header, frames in again]
+        done = [(message, header, frames) for message, header, frames in decoded if type(message) is m.Done]
+        self.mail.restart([(header, frames) for _, header, frames in done])
+        self._ended = deque(
+            (at, [result.id for result in message.results]) for at, (message, _, _) in enumerate(done, 1)
+        )
+
+    def _forget_work(self) -> None:
+        """What another controller gave is not begun any more. What runs, runs on, and its result has nobody to go to."""
+        held = [*self.direct, *self.balanced, *(one for parked in self._parked.values() for one in parked)]
+        if self._stalled is not None:
+            held.append(self._stalled)
+        self._abort([one.task.id for one in held], interrupt=False)
+        self._known = {} if self.welcome is not None and self.welcome.durable else None
+        self._ended.clear()
+
     # --- sending ------------------------------------------------------------------------------------------------
 
     def next_message(self) -> tuple[bytes, list[object]] | None:
         """See ``net.line.Speaker``: runs of results and of output leave as one message each."""
-        if self._message is None and self._outgoing:
+        if self._message is None and self._ready:
             self._message = self._compose()
         return self._message
 
@@ -271,24 +357,47 @@ class Membership:
         self._message = None
 
     def _compose(self) -> tuple[bytes, list[object]]:
-        outgoing = self._outgoing
-        kind = type(outgoing[0])
+        ready = self._ready
+        if ready is not self._outgoing:
+            return self._go_on()
+        kind = type(ready[0])
         if kind is not m.Result and kind is not m.Output:
-            return m.encode(outgoing.popleft()), []
+            header = m.encode(ready.popleft())
+            return (header, []) if kind in UNCOUNTED else self._counted(header, [])
         if kind is m.Output:
-            return m.encode(m.Said(self._take_outputs())), []
-        if len(outgoing) == 1:  # when idle, the rule
-            result: m.Result = outgoing.popleft()  # type: ignore[assignment]  # see above
-            return m.encode(m.Done([result])), [*self._frames.pop(result.id, ())]
-        items: list[object] = []
-        take, put = outgoing.popleft, items.append
-        while outgoing and type(outgoing[0]) is kind and len(items) < MESSAGE_RESULTS:
+            return self._counted(m.encode(m.Said(self._take_outputs())), [])
+        if len(ready) == 1:  # when idle, the rule
+            result: m.Result = ready.popleft()
+            return self._done([result], [*self._frames.pop(result.id, ())])
+        items: list[Any] = []
+        take, put = ready.popleft, items.append
+        while ready and type(ready[0]) is kind and len(items) < MESSAGE_RESULTS:
             put(take())
         frames: list[object] = []
         if self._frames:
             for item in items:
-                frames += self._frames.pop(item.id, ())  # type: ignore[attr-defined]  # they are results
-        return m.encode(m.Done(items)), frames  # type: ignore[arg-type]  # likewise
+                frames += self._frames.pop(item.id, ())
+        return self._done(items, frames)
+
+    def _done(self, results: list[m.Result], frames: list[object]) -> tuple[bytes, list[object]]:
+        message = self._counted(m.encode(m.Done(results)), frames)
+        if self._known is not None and self.mail is not None:
+            self._ended.append((self.mail.sent, [result.id for result in results]))
+        return message
+
+    def _counted(self, header: bytes, frames: list[object]) -> tuple[bytes, list[object]]:
+        if self.mail is not None:
+            self.mail.keep(header, frames)
+        return header, frames
+
+    def _go_on(self) -> tuple[bytes, list[object]]:
+        """The hello, nothing until it is answered, and then what has to be sent again."""
+        item = self._ready.popleft()
+        if type(item) is m.EngineHello:
+            return m.encode(item), []
+        if not self._ready:
+            self._ready = self._outgoing
+        return item  # type: ignore[no-any-return]  # nothing else is there
 
     def _take_outputs(self) -> list[m.Output]:
         outgoing, size = self._outgoing, 0

@@ -2,6 +2,10 @@
 
 Callers of ``submit`` and its like only append: the deque is the hand-over from the user's threads to whoever sends
 next, so nothing here takes a lock, and everything that has accumulated leaves as one message.
+
+When the connection is lost and the controller can be waited for (``Welcome.patience``), what is asked meanwhile waits
+in that deque. ``come_back`` makes the hello of the next connection, and the welcome decides: a controller that knows
+this client gets again what it has not got, another one gets what no controller has got, and the rest is lost.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enginery.core.kept import Kept
+from enginery.core.mail import UNCOUNTED, Mail
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -23,6 +28,8 @@ HEAVY: Final = 1024
 MESSAGE_TASKS: Final = 2000
 
 _NOTHING: Final[list[memoryview]] = []
+#: What is said again to a restarted controller that remembers: it does no harm if that has heard it before.
+_LASTING: Final = frozenset({m.Functions, m.Submit, m.Direct, m.Abort})
 
 
 class Sink(Protocol):
@@ -38,7 +45,12 @@ class Sink(Protocol):
         """Everything has arrived: called once, without locks, so user code may run."""
 
 
-Item = m.Task | m.Request | bytes
+class Aside(bytes):
+    """A message that is not counted and never sent again."""
+
+
+Packed = tuple[bytes, list[object]]
+Item = m.Task | m.Request | bytes | Packed
 
 
 class Requests:
@@ -62,6 +74,9 @@ class Requests:
         self._weights: dict[int, int] = {}
         self._wall = wall
         self._outgoing: deque[Item] = deque()
+        #: what is sent next: the above, but for a client that comes back, which has to be known first
+        self._ready = self._outgoing
+        self.mail: Mail | None = None  #: of a controller that waits for clients to come back
         self.frames: dict[int, list[memoryview]] = {}  #: of tasks that have not left yet
         self.bodies = Kept()  #: of functions introduced to the controller
         self._unsent: dict[bytes, bytes] = {}
@@ -103,7 +118,8 @@ class Requests:
 
         Raises what encoding it raises, for what it holds may come from a user.
         """
-        self._outgoing.append(m.encode(message))
+        header = m.encode(message)
+        self._outgoing.append(Aside(header) if type(message) in UNCOUNTED else header)
 
     def unsent(self, tasks: Sequence[int]) -> set[int]:
         """Those of some tasks that still wait to be sent. Linear: for questions only."""
@@ -129,7 +145,7 @@ class Requests:
 
     def next_message(self) -> tuple[bytes, list[object]] | None:
         """See ``net.line.Speaker``."""
-        if self._message is None and (self._outgoing or self._unsent):
+        if self._message is None and (self._ready or self._unsent):
             self._message = self._compose()
         return self._message
 
@@ -137,26 +153,46 @@ class Requests:
         """See ``net.line.Speaker``."""
         self._message = None
 
-    def _compose(self) -> tuple[bytes, list[object]] | None:
+    def _compose(self) -> Packed | None:
+        ready = self._ready
+        if ready is not self._outgoing:
+            return self._go_on()
         if self._unsent:
             bodies, self._unsent = self._unsent, {}
-            return m.encode(m.Functions(bodies)), []
-        outgoing = self._outgoing
-        if not outgoing:
+            return self._counted(m.encode(m.Functions(bodies)), [])
+        if not ready:
             return None
-        kind = type(outgoing[0])
+        kind = type(ready[0])
+        if kind is Aside:
+            return ready.popleft(), []  # type: ignore[return-value]  # see above
         if kind is bytes:
-            return outgoing.popleft(), []  # type: ignore[return-value]  # see above
-        if len(outgoing) == 1 and kind is m.Task:  # when idle, the rule
-            task = outgoing.popleft()
-            return m.encode(m.Submit([task])), self._frames([task])  # type: ignore[list-item]  # see above
+            return self._counted(ready.popleft(), [])  # type: ignore[arg-type]  # see above
+        if len(ready) == 1 and kind is m.Task:  # when idle, the rule
+            task = ready.popleft()
+            return self._counted(m.encode(m.Submit([task])), self._frames([task]))  # type: ignore[list-item]  # see above
         items: list[Item] = []
-        take, put = outgoing.popleft, items.append
-        while outgoing and type(outgoing[0]) is kind and len(items) < MESSAGE_TASKS:
+        take, put = ready.popleft, items.append
+        while ready and type(ready[0]) is kind and len(items) < MESSAGE_TASKS:
             put(take())
         if kind is m.Task:
-            return m.encode(m.Submit(items)), self._frames(items)  # type: ignore[arg-type]  # all of that kind
-        return m.encode(m.Direct(items)), self._frames([item.task for item in items])  # type: ignore[arg-type,union-attr]
+            return self._counted(m.encode(m.Submit(items)), self._frames(items))  # type: ignore[arg-type]  # all of that kind
+        frames = self._frames([item.task for item in items])  # type: ignore[union-attr]  # likewise
+        return self._counted(m.encode(m.Direct(items)), frames)  # type: ignore[arg-type]  # likewise
+
+    def _counted(self, header: bytes, frames: list[object]) -> Packed:
+        if self.mail is not None:
+            self.mail.keep(header, frames)
+        return header, frames
+
+    def _go_on(self) -> Packed | None:
+        """The hello of one who comes back, nothing until it is answered, and then what has to be sent again."""
+        ready = self._ready
+        if not ready:
+            return None
+        item = ready.popleft()
+        if not ready and type(item) is not Aside:
+            self._ready = self._outgoing
+        return item if type(item) is tuple else (item, [])  # type: ignore[return-value]  # nothing else is here
 
     def _frames(self, tasks: Sequence[object]) -> list[object]:
         if not self.frames:
@@ -168,6 +204,9 @@ class Requests:
 
     def heard(self, message: m.ToClient, frames: list[memoryview]) -> None:
         """Take in a message of the controller."""
+        mail = self.mail
+        if mail is not None and type(message) not in UNCOUNTED and mail.came(frames):
+            self.say(mail.receipt())
         if type(message) is m.Results:
             self._results(message, frames)
         elif type(message) is m.Outputs:
@@ -182,9 +221,11 @@ class Requests:
                 self.answers[message.number] = message
         elif type(message) is m.Missing:
             self._supply(message.digests)
+        elif type(message) is m.Received:
+            if mail is not None:
+                mail.heard_received(message.count)
         elif type(message) is m.Welcome:
-            self.welcome = message
-            self.engines = {info.id: info for info in message.engines}
+            self._welcomed(message)
         elif type(message) is m.Refused:
             self.refused = message
         elif type(message) is m.Bye:
@@ -221,22 +262,93 @@ class Requests:
         engines.update((info.id, info) for info in news.joined)
         for departure in news.left:
             engines.pop(departure.id, None)
-        self.engines = engines
+        self.engines = dict(sorted(engines.items()))  # who comes back to a restarted controller comes in any order
         self.news.append(news)
 
     def _supply(self, digests: list[bytes]) -> None:
         # An empty body says that it is not here, either, so that nobody waits for it.
         self._unsent.update((digest, self.bodies.get(digest, b"")) for digest in digests)
 
+    # --- coming back --------------------------------------------------------------------------------------------
+
+    def come_back(self, hello: m.ClientHello) -> None:
+        """There is a new connection: its first message says who this was. All else waits for the answer."""
+        welcome, mail = self.welcome, self.mail
+        assert welcome is not None
+        assert mail is not None
+        hello.client, hello.token, hello.epoch, hello.received = (
+            welcome.number,
+            welcome.token,
+            welcome.epoch,
+            mail.received,
+        )
+        self._message = None  # if it was a counted one, it is kept
+        self._ready = deque([Aside(m.encode(hello))])
+
+    def _welcomed(self, welcome: m.Welcome) -> None:
+        before = self.welcome
+        if before is not None and self._ready is self._outgoing:
+            return  # nobody waits for it
+        self.welcome = welcome
+        engines = dict(sorted((info.id, info) for info in welcome.engines))
+        if before is None:
+            self.mail = Mail() if welcome.patience else None
+            self.engines = engines
+            return
+        assert self.mail is not None
+        same = welcome.resumed and welcome.epoch == before.epoch
+        again = self.mail.again(welcome.received) if welcome.resumed else []
+        if not same:
+            self._meet_another(before, welcome, again)
+            self._compare(engines)
+            again = self.mail.kept()
+        self._ready = deque(again) if again else self._outgoing
+
+    def _meet_another(self, before: m.Welcome, welcome: m.Welcome, again: list[Packed]) -> None:
+        """The controller is another one in the place of the one before."""
+        assert self.mail is not None
+        self.mail.restart([each for each in again if type(m.decode_from_client(each[0])) in _LASTING])
+        for number, answer in list(self.answers.items()):
+            if answer is None and number in self.answers:
+                self.answers[number] = m.Answer(
+                    number, error="The controller was restarted before it answered. Ask again."
+                )
+        if not welcome.resumed:
+            unsent = self.unsent(list(self.outstanding))
+            fault = m.Fault("ConnectionLost", "ConnectionLost", _FORGOTTEN.format(before.epoch, welcome.epoch))
+            self.fail([number for number in list(self.outstanding) if number not in unsent], fault)
+
+    def _compare(self, engines: dict[int, m.EngineInfo]) -> None:
+        """Tell of the engines that joined or left while nobody was there to say so."""
+        known = {info.uuid for info in self.engines.values()}
+        present = {info.uuid for info in engines.values()}
+        left = [info for info in self.engines.values() if info.uuid not in present]
+        news = m.News([info for info in engines.values() if info.uuid not in known])
+        news.left = [m.Departure(info.id, info.uuid, "it was not there when the controller came back") for info in left]
+        self.engines = engines
+        if news.joined or news.left:
+            self.news.append(news)
+
     # --- the end ------------------------------------------------------------------------------------------------
 
     def fail_all(self, fault: m.Fault) -> None:
         """Nothing will come any more: everything outstanding ends with this fault."""
+        self.fail(list(self.outstanding), fault)
+        self._weights.clear()
+        self.heavy = 0
+
+    def fail(self, tasks: Sequence[int], fault: m.Fault) -> None:
+        """Tasks that are outstanding end with this fault."""
         when = self._wall()
-        for number in list(self.outstanding):
+        for number in tasks:
             sink = self.outstanding.pop(number, None)
+            self.heavy -= self._weights.pop(number, 0)
             result = m.Result(number, m.Status.LOST, b"", fault=fault)
             if sink is not None and sink.arrived(result, -1, [], when):
                 self.settled.append(sink)
-        self._weights.clear()
-        self.heavy = 0
+
+
+_FORGOTTEN: Final = (
+    "The controller was restarted (epoch {} → {}) and does not remember what the one before it was asked. Whether the "
+    "task has run is not known. Start the controller with --restore, or the cluster with durable=True, to have it remember."
+)

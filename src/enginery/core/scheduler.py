@@ -55,7 +55,10 @@ FEW: Final = 10
 class Scheduler:
     """Tasks, engines, clients, and every decision about them. Not thread-safe: it belongs to one loop."""
 
-    def __init__(self, *, random: Random, scheme: str = "leastload", hwm: int | None = None) -> None:
+    def __init__(
+        self, *, random: Random, scheme: str = "leastload", hwm: int | None = None, first_client: int = 1
+    ) -> None:
+        """``first_client`` is the number of the first client: a restarted controller leaves those of others free."""
         self.engines: dict[int, EngineRecord] = {}
         self.clients: dict[int, ClientRecord] = {}
         self.outbox = Outbox()
@@ -68,17 +71,35 @@ class Scheduler:
         self._unsettled: list[tuple[EngineRecord, list[Task | None], list[Result], list[int]]] = []
         self._next_engine = 0
         self._skipped: set[int] = set()  #: ids below the next one that were never given
-        self._next_client = 1
+        self._first_client = self._next_client = first_client
+        self._adopted: set[int] = set()  #: numbers that another controller gave
+        self._had_client = False
         self._mixed = False  #: there was more than one client, so results of several may come in one message
 
     # --- clients ------------------------------------------------------------------------------------------------
 
     def client_joined(self, name: str, token: str, now: float) -> ClientRecord:
         """A client says hello. Its record carries the number that prefixes its task ids."""
-        client = ClientRecord(self._next_client, name, token, now)
-        self.clients[client.number] = client
-        self._mixed = self._next_client > 1
+        while self._next_client in self._adopted:
+            self._next_client += 1
+        client = self._add_client(self._next_client, name, token, now)
         self._next_client += 1
+        return client
+
+    def client_adopted(self, number: int, name: str, token: str, now: float) -> ClientRecord | None:
+        """A client of another controller goes on here, under its number: ids it has given are of no use with any other.
+
+        None if the number is somebody else's here.
+        """
+        if number in self._adopted or self._first_client <= number < self._next_client:
+            return None
+        self._adopted.add(number)
+        return self._add_client(number, name, token, now)
+
+    def _add_client(self, number: int, name: str, token: str, now: float) -> ClientRecord:
+        self._mixed = self._mixed or self._had_client
+        self._had_client = True
+        client = self.clients[number] = ClientRecord(number, name, token, now)
         return client
 
     def client_left(self, number: int) -> None:
@@ -226,11 +247,19 @@ class Scheduler:
             engine.leaving = True
             self.dealer.refresh(engine)
 
+    def engine_returned(self, number: int, now: float) -> None:
+        """An engine whose connection was closed is back, with all it held."""
+        engine = self.engines[number]
+        engine.leaving = False
+        engine.progressed = now
+        self.dealer.refresh(engine)
+
     def engine_left(self, number: int, reason: str, *, balanced: int | None = None) -> None:
         """An engine is gone, whoever noticed it: its tasks run elsewhere or fail, and everybody is told, once.
 
         ``balanced`` is the id of the last balanced task it had begun (-1: none), or None if that is not known; what
-        it had not begun runs elsewhere without counting as an attempt.
+        it had not begun runs elsewhere without counting as an attempt. Where the order in which it has begun them is not
+        certain all count as begun, for none may run twice unless it has retries.
         """
         self.settle()
         engine = self.engines.pop(number, None)
@@ -244,7 +273,7 @@ class Scheduler:
             fault = faults.engine_lost(engine, reason, direct=True)
             self.end(task, faults.result_of(task.id, Status.LOST, fault), engine=number)
         begun = len(held)
-        if balanced is not None:
+        if balanced is not None and not engine.disordered:
             begun = 1 + next((at for at, task in enumerate(held) if task.id == balanced), -1)
         for at in range(len(held) - 1, -1, -1):  # backwards: those put back stand in front in the old order
             self._bereave(held[at], engine, reason, begun=at < begun)
@@ -395,6 +424,7 @@ class Scheduler:
     def functions_missing(self, engine: EngineRecord, digests: list[bytes]) -> None:
         """An engine was given tasks whose function it does not have. Supplied from here or asked of clients."""
         self.settle()
+        engine.disordered = True  # it sets their tasks aside and goes on with others
         for digest in digests:
             engine.functions.discard(digest)
             if self.dealer.bodies.supply(engine, digest, self.outbox):

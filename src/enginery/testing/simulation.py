@@ -20,7 +20,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from enginery.controller.ports import Peer, Port
-from enginery.controller.server import Server
+from enginery.controller.server import Server, first_client
 from enginery.core.scheduler import Scheduler
 from enginery.testing.clients import SimulatedClient
 from enginery.testing.clock import Clock
@@ -84,28 +84,64 @@ class Simulation:
         hwm: int | None = None,
         period: float = 1.0,
         silence: float = 5.0,
+        patience: float = 0.0,
     ) -> None:
-        """``period`` is that of heartbeats, ``silence`` how long a peer may be quiet, both in seconds."""
+        """``period`` is that of heartbeats, ``silence`` how long a peer may be quiet, both in seconds.
+
+        ``patience`` is how long one whose connection is lost may take to come back.
+        """
         self.seed = seed
         self.period = period
         self.clock = Clock()
         self.faults = faults or Faults(seed)
         self.history = History()
-        self.scheduler = Scheduler(random=Random(seed), scheme=scheme, hwm=hwm)  # noqa: S311 - placement
+        self.patience = patience
+        self.epoch = 0
+        self.is_up = False  #: the controller is
+        self._scheme, self._hwm, self._silence = scheme, hwm, silence
         self.engines: list[SimulatedEngine] = []
         self.clients: list[SimulatedClient] = []
         self.messages = 0  #: received by the controller
+        self._connections: list[MemoryPeer] = []
+        self._due: Appointment | None = None
+        self.restart()
+        self.nanny = SimulatedNanny(self)
+
+    # --- the controller's life ----------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        """Start a controller, in place of the one before if there was one. It knows nothing of what was before it."""
+        self.epoch += 1
+        self.is_up = True
+        self.scheduler = Scheduler(
+            random=Random(f"{self.seed} {self.epoch}"),  # noqa: S311 - placement
+            scheme=self._scheme,
+            hwm=self._hwm,
+            first_client=first_client(self.epoch),
+        )
         self._ports = {"clients": MemoryPort("clients"), "engines": MemoryPort("engines")}
         self._server = Server(
             self.scheduler,
             clients=self._ports["clients"],
             engines=self._ports["engines"],
-            welcome=m.Welcome(-1, "", 1, period, 1 << 20),
-            silence=silence,
+            welcome=m.Welcome(-1, "", self.epoch, self.period, 1 << 20, patience=self.patience),
+            silence=self._silence,
             clock=self.clock,
         )
-        self._due: Appointment | None = None
-        self.nanny = SimulatedNanny(self)
+
+    def crash(self, *, silently: bool = False) -> None:
+        """The controller's process is killed; with ``silently`` so is its host, and nobody sees connections end."""
+        self.is_up = False
+        self.history.add(self.clock.now, "crashed")
+        for peer in self._connections:
+            if silently:
+                peer.connection.cut()
+            else:
+                peer.connection.down.close()
+            peer.is_gone = True
+        self._connections.clear()
+        if self._due is not None:
+            self._due.cancel()
 
     # --- peers --------------------------------------------------------------------------------------------------
 
@@ -143,6 +179,11 @@ class Simulation:
         )
         bottom = End(hear, lost, sees_repetitions=repeats)
         peer = MemoryPeer(self._ports[port], Connection(self.clock, self.faults, top=top, bottom=bottom))
+        if self.is_up:
+            self._connections.append(peer)
+        else:
+            peer.is_gone = True
+            peer.connection.down.close()  # nobody listens
         return peer.connection
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -168,8 +209,8 @@ class Simulation:
     # --- the controller -----------------------------------------------------------------------------------------
 
     def _hear(self, port: str, peer: MemoryPeer, header: bytes, frames: list[object]) -> None:
-        if not peer.connection.down.is_open:
-            return  # the controller has closed it
+        if not peer.connection.down.is_open or peer.port is not self._ports[port]:
+            return  # the controller has closed it, or is another one
         self.messages += 1
         if peer.role == "client":
             self._note_accepted(m.decode_from_client(header))
@@ -177,7 +218,7 @@ class Simulation:
         self._act()
 
     def _hung_up(self, port: str, peer: MemoryPeer) -> None:
-        if peer.connection.down.is_open:
+        if not peer.is_gone and peer.port is self._ports[port]:
             self._server.hung_up(self._ports[port], peer)
             self._act()
 

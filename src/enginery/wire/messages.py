@@ -50,8 +50,12 @@ class Status(IntEnum):
 
 #: How many of something there are; where messages are decoded, all else is rejected.
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+#: How many messages there were: more than that of anything else.
+Tally = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 #: A task's id.
 TaskId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+#: A client's number, or -1 for none yet.
+ClientNumber = Annotated[int, msgspec.Meta(gt=-2, lt=1 << (62 - CLIENT_SHIFT))]
 #: An engine's id, or -1 for none in particular. (A bound of -1 itself is what C functions return for an error, and
 #: msgspec takes it for one where an older error was left behind.)
 EngineId = Annotated[int, msgspec.Meta(gt=-2, lt=1 << 31)]
@@ -160,15 +164,21 @@ class EngineInfo(Struct, frozen=True):
 
 
 class ClientHello(Struct, tag="client-hello"):
-    """First words of a client. ``client`` and ``token`` are set when it comes back after a lost connection."""
+    """First words of a client.
+
+    What follows ``user`` is set when it comes back after a lost connection: who it is, which controller it knew, and
+    how many messages that must arrive exactly once it has got from it.
+    """
 
     version: int
     session: str
     pid: int
     host: str
     user: str
-    client: int = -1
+    client: ClientNumber = -1
     token: str = ""
+    epoch: int = 0
+    received: Tally = 0
 
 
 class Functions(Struct, tag="functions"):
@@ -246,6 +256,12 @@ class Pong(Struct, tag="pong"):
     number: int
 
 
+class Received(Struct, tag="received"):
+    """So many messages that must arrive exactly once have come (and are saved, where the controller saves them)."""
+
+    count: Tally
+
+
 class Bye(Struct, tag="bye"):
     """The sender leaves, and why."""
 
@@ -256,7 +272,12 @@ class Bye(Struct, tag="bye"):
 
 
 class EngineHello(Struct, tag="engine-hello"):
-    """First words of an engine. ``uuid`` names this incarnation; ``id`` is wanted by MPI ranks and returners."""
+    """First words of an engine. ``uuid`` names this incarnation; ``id`` is wanted by MPI ranks and returners.
+
+    What follows is set when it comes back after a lost connection: which controller it knew, the number of this
+    connection (the first is 0), how many messages that must arrive exactly once it has got, and the tasks it holds:
+    queued, running, and ended with results that the controller may not have.
+    """
 
     version: int
     uuid: str
@@ -264,6 +285,9 @@ class EngineHello(Struct, tag="engine-hello"):
     host: str
     id: EngineId = -1
     holding: list[int] = []
+    epoch: int = 0
+    connection: Count = 0
+    received: Tally = 0
 
 
 class Done(Struct, tag="done"):
@@ -319,7 +343,11 @@ class EngineExited(Struct, tag="engine-exited"):
 
 
 class Welcome(Struct, tag="welcome"):
-    """Accepted. ``number`` is the client's number or the engine's id; ``period`` the heartbeat in seconds."""
+    """Accepted. ``number`` is the client's number or the engine's id; ``period`` the heartbeat in seconds.
+
+    ``resumed`` tells one who comes back that it is known, and that ``received`` of its messages have come: it sends
+    the others again. To somebody who is not, everything it had asked for or held before is lost.
+    """
 
     number: int
     token: str
@@ -329,6 +357,11 @@ class Welcome(Struct, tag="welcome"):
     runtime: str = ""  #: folder of shared segments, empty where there is none
     engines: list[EngineInfo] = []
     scheme: str = ""  #: how balanced tasks find their engines
+    patience: float = 0.0  #: seconds in which one whose connection is lost may come back; 0: not at all
+    returns: bool = False  #: another controller may take the place of this one, under the same addresses and keys
+    durable: bool = False  #: what the controller says it has received is saved
+    resumed: bool = False
+    received: Tally = 0
 
 
 class Refused(Struct, tag="refused"):
@@ -402,11 +435,40 @@ class Restart(Struct, tag="restart"):
     reason: str = ""
 
 
-FromClient = ClientHello | Functions | Submit | Direct | Abort | Query | Signal | Shutdown | Release | Ping | Pong | Bye
-FromEngine = EngineHello | Done | Said | Returned | Missing | NannyHello | EngineExited | Release | Ping | Pong | Bye
-ToClient = Welcome | Refused | Results | Outputs | News | Missing | Answer | Release | Ping | Pong | Bye
+FromClient = (
+    ClientHello
+    | Functions
+    | Submit
+    | Direct
+    | Abort
+    | Query
+    | Signal
+    | Shutdown
+    | Release
+    | Ping
+    | Pong
+    | Received
+    | Bye
+)
+FromEngine = (
+    EngineHello | Done | Said | Returned | Missing | NannyHello | EngineExited | Release | Ping | Pong | Received | Bye
+)
+ToClient = Welcome | Refused | Results | Outputs | News | Missing | Answer | Release | Ping | Pong | Received | Bye
 ToEngine = (
-    Welcome | Refused | Functions | Assign | Return | Abort | Release | Deliver | Restart | Shutdown | Ping | Pong | Bye
+    Welcome
+    | Refused
+    | Functions
+    | Assign
+    | Return
+    | Abort
+    | Release
+    | Deliver
+    | Restart
+    | Shutdown
+    | Ping
+    | Pong
+    | Received
+    | Bye
 )
 
 #: What decoding garbage may raise.
