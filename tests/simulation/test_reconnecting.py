@@ -16,7 +16,7 @@ from enginery.wire.messages import Options, Status
 from simulation.test_scenarios import begun, cluster, finish, statuses
 from simulation.test_simulation import Story
 
-STORIES = 300
+STORIES = 120
 PARTS = 10
 
 

@@ -20,6 +20,10 @@ from enginery.net.addresses import default_location, is_loopback
 
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
+    "restore": (
+        {"IPController": {"restore": True}},
+        "Save every accepted task before it is acknowledged, and go on with what was saved. Implies --reuse.",
+    ),
     "reuse": (
         {"IPController": {"reuse_files": True}},
         "Keep ports and keys of the connection files that are there, so that copies of them stay valid.",
@@ -79,6 +83,10 @@ class IPController(BaseParallelApplication):
     ssh_server = Unicode("", help="[user@]server[:port] that clients tunnel through.").tag(config=True)
     engine_ssh_server = Unicode("", help="[user@]server[:port] that engines tunnel through.").tag(config=True)
     reuse_files = Bool(False, help="Keep ports and keys of the connection files that are there.").tag(config=True)
+    restore = Bool(
+        False,
+        help="Save what is accepted, and go on with it after the controller was killed; implies --reuse.",
+    ).tag(config=True)
     reconnect = Float(
         30.0,
         min=0.0,
@@ -129,6 +137,7 @@ class IPController(BaseParallelApplication):
             "ssh_server": self.ssh_server,
             "engine_ssh_server": self.engine_ssh_server,
             "reuse": self.reuse_files,
+            "restore": self.restore,
             "reconnect": self.reconnect,
             "heartbeat": HeartMonitor(parent=self).period / 1000,
             "scheme": scheduler.scheme_name,

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enginery.core.mail import Mail
+from enginery.core.recall import Unheard
+from enginery.wire.messages import Result, Results, decode_to_client
 
 if TYPE_CHECKING:
     from enginery.core.actions import To
@@ -71,3 +73,22 @@ class Absences:
     def next_deadline(self) -> float:
         """When ``overdue`` will give somebody; infinity for never."""
         return min(self._until.values()) if self._until else float("inf")
+
+
+def results_in(header: bytes) -> list[Result]:
+    """The results in a message to a client."""
+    message = decode_to_client(header)
+    return message.results if type(message) is Results else []
+
+
+def unheard_in(mail: Mail | None) -> list[Unheard]:
+    """Results that a client may not have."""
+    unheard: list[Unheard] = []
+    for header, frames in mail.kept() if mail is not None else ():
+        message = decode_to_client(header)
+        if type(message) is Results:
+            at = 0
+            for result in message.results:
+                unheard.append(Unheard(message.engine, result, frames[at : at + result.frames]))
+                at += result.frames
+    return unheard

@@ -20,6 +20,7 @@ class ControllerOptions:
     ssh_server: str = ""  #: for clients, written into their connection file
     engine_ssh_server: str = ""
     reuse: bool = False  #: keep the ports and keys of existing connection files
+    restore: bool = False  #: remember in a file what was accepted, and go on with what is in it; implies ``reuse``
     reconnect: float = 30.0  #: seconds in which a peer whose connection is lost may come back; 0: not at all
     heartbeat: float = 3.0  #: seconds between signs of life
     max_misses: int = 10  #: heartbeats an engine may miss before it counts as gone
@@ -35,6 +36,16 @@ class ControllerOptions:
     log: str = ""  #: file for log lines; empty: standard error
     log_level: int = 20
     log_url: str = ""  #: where log lines are published as well; empty: nowhere
+
+    def __post_init__(self) -> None:
+        """Peers find a controller again only where they found it before."""
+        if self.restore:
+            object.__setattr__(self, "reuse", True)
+
+    @property
+    def logbook_path(self) -> Path:
+        """Where a durable controller remembers."""
+        return self.profile_dir / "db" / f"logbook{'-' if self.cluster_id else ''}{self.cluster_id}"
 
     @property
     def security_dir(self) -> Path:

@@ -16,19 +16,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from enginery.controller.absences import Absences
+from enginery.controller.absences import Absences, results_in, unheard_in
 from enginery.controller.departures import Departures
 from enginery.controller.queries import answer
+from enginery.controller.safe import Receipt
 from enginery.controller.sharing import Sharing
-from enginery.core.actions import To
+from enginery.core.actions import Action, To
+from enginery.core.logbook import Taken
 from enginery.core.mail import UNCOUNTED
+from enginery.core.recall import written
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from enginery.controller.ports import Handler, Peer, Port
-    from enginery.core.engines import ClientRecord
+    from enginery.controller.safe import Safe
+    from enginery.core.engines import ClientRecord, EngineRecord
+    from enginery.core.logbook import Page
+    from enginery.core.mail import Mail
+    from enginery.core.recall import Recall
     from enginery.core.scheduler import Scheduler
 
 log = logging.getLogger("enginery.controller")
@@ -62,11 +69,13 @@ class Server:
         silence: float,
         local_patience: float = 0.0,
         clock: Callable[[], float] = monotonic,
+        safe: Safe | None = None,
     ) -> None:
         """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds.
 
         ``local_patience`` is told to peers on this host in place of ``welcome.patience``: their connection does not
-        break while both sides live, so it is about another controller that may take the place of this one.
+        break while both sides live, so it is about another controller that may take the place of this one. ``safe`` keeps
+        what the scheduler writes into its logbook.
         ``clock`` tells the time that ``hear`` and its like are given.
         """
         self.scheduler = scheduler
@@ -83,6 +92,9 @@ class Server:
         self._silence = silence
         self._local_patience = local_patience
         self._absences = Absences()
+        self._safe = safe
+        self._owing: dict[Peer, None] = {}  #: who is to be told that its messages have come, once that is saved
+        self._recalled: set[tuple[To, int]] = set()  #: who was here in the time of another controller
         self._next_look = clock() + welcome.period
         self._watched: dict[str, int] = {}  #: nanny by uuid of an engine
         self._next_nanny = 0
@@ -139,8 +151,8 @@ class Server:
         if handle is not None:
             peer.heard = now
             mail = peer.mail
-            if mail is not None and type(message) not in UNCOUNTED and mail.came(frames):
-                self._acknowledge(peer)
+            if mail is not None and type(message) not in UNCOUNTED:
+                self._count(peer, mail, frames)
             handle(peer, message, frames, now)
         elif peer.role:
             self._reject(port, peer, f"{type(message).__name__} is not for a {peer.role} to say here")
@@ -150,6 +162,14 @@ class Server:
             greet(peer, message, frames, now)
         else:
             self._refuse(port, peer, "ConnectionLost", "This controller does not know you: say hello first.")
+
+    def _count(self, peer: Peer, mail: Mail, frames: list[object]) -> None:
+        """A message has come that is acknowledged: now and then, or once what it leads to is saved."""
+        due = mail.came(frames)
+        if self._safe is not None:
+            self._owing[peer] = None
+        elif due:
+            self._acknowledge(peer)
 
     def hung_up(self, port: Port, peer: Peer) -> None:
         """A peer's connection has been closed from its side."""
@@ -189,21 +209,91 @@ class Server:
 
     def act(self, now: float) -> None:
         """Perform what the scheduler asks."""
+        if self._safe is not None:
+            self._act_safely(self._safe, now)
+            return
         scheduler, peers = self.scheduler, self._peers
         while actions := scheduler.take_actions(now):
-            for to, number, message, frames in actions:
-                peer = peers.get((to, number))
-                if peer is None or peer.stream is None:
-                    message, frames = self._sharing.as_frames(message, frames)  # noqa: PLW2901 - in their place
-                header = m.encode(message)
-                mail = peer.mail if peer is not None else self._absences.mail_of((to, number))
-                if mail is not None and type(message) not in UNCOUNTED:
-                    mail.keep(header, frames)
-                if peer is None or not peer.port.send(peer, header, frames):
-                    self._lost(to, number)
+            for action in actions:
+                self._perform(peers, action)
             scheduler.settle()
             if not scheduler.has_actions():
                 break
+
+    def _perform(self, peers: dict[tuple[To, int], Peer], action: Action) -> None:
+        to, number, message, frames = action
+        peer = peers.get((to, number))
+        if peer is None or peer.stream is None:
+            message, frames = self._sharing.as_frames(message, frames)
+        header = m.encode(message)
+        mail = peer.mail if peer is not None else self._absences.mail_of((to, number))
+        if mail is not None and type(message) not in UNCOUNTED:
+            mail.keep(header, frames)
+        if peer is None or not peer.port.send(peer, header, frames):
+            self._lost(to, number)
+
+    def _act_safely(self, safe: Safe, now: float) -> None:
+        """The same with a logbook: what depends on what is written waits until that is saved."""
+        scheduler, peers, logbook = self.scheduler, self._peers, self.scheduler.logbook
+        assert logbook is not None
+        while True:
+            actions = scheduler.take_actions(now)
+            safe.write(logbook.take())
+            for action in actions:
+                if action.to == To.ENGINE:
+                    safe.hold(action)
+                else:
+                    self._perform(peers, action)
+            scheduler.settle()
+            if not actions or not scheduler.has_actions():
+                break
+        safe.write(logbook.take())
+        owing, self._owing = self._owing, {}
+        for peer in owing:
+            if peer.mail is not None:
+                safe.hold(Receipt(peer, peer.mail.receipt()))
+        if safe.place.grown:
+            safe.begin_anew(self.written())
+        self.release()
+
+    def release(self) -> None:
+        """More has been saved: do what waited for it."""
+        if self._safe is not None:
+            self._safe.release(self._let_go)
+
+    def _let_go(self, what: Action | Receipt) -> None:
+        if isinstance(what, Action):
+            self._perform(self._peers, what)
+        elif not what.peer.is_gone:
+            self._send(what.peer.port, what.peer, what.said)
+
+    # --- another controller's time ------------------------------------------------------------------------------
+
+    def recall(self, recall: Recall) -> None:
+        """Go on where another controller was ended: its peers are waited for as if their connections were lost."""
+        now = self._clock()
+        recall.put_into(self.scheduler, now)
+        until = now + max(self._welcome.patience, self._local_patience)
+        for number in self.scheduler.clients:
+            self._recalled.add((To.CLIENT, number))
+            self._absences.open((To.CLIENT, number))
+            self._absences.away((To.CLIENT, number), until)
+        for unheard in recall.unheard.values():
+            mail = self._absences.mail_of((To.CLIENT, unheard.result.id >> m.CLIENT_SHIFT))
+            if mail is not None:
+                mail.keep(m.encode(m.Results(unheard.engine, [unheard.result])), unheard.frames)
+        for number in list(self.scheduler.engines):
+            self._recalled.add((To.ENGINE, number))
+            self._absences.open((To.ENGINE, number))
+            self._absences.away((To.ENGINE, number), until)
+            self._departing.hung_up(number, until - now)
+
+    def written(self) -> Page:
+        """Everything this controller knows, for a logbook that is begun anew."""
+        unheard = [
+            one for number in self.scheduler.clients for one in unheard_in(self._absences.mail_of((To.CLIENT, number)))
+        ]
+        return written(self.scheduler, unheard, self._welcome.epoch)
 
     # --- peers come and go --------------------------------------------------------------------------------------
 
@@ -215,12 +305,14 @@ class Server:
         if isinstance(client, str):
             self._refuse(port, peer, "ConnectionLost", client)
             return
-        resumed = hello.client >= 0 and hello.epoch == self._welcome.epoch
+        is_same = hello.epoch == self._welcome.epoch
+        is_new = self._absences.mail_of((To.CLIENT, client.number)) is None
         self._become(peer, "client", To.CLIENT, client.number, now)
         log.info("client=%s %s (%s)", client.number, "is back" if hello.client >= 0 else "joined", client.name)
         infos = [engine.info for engine in self.scheduler.engines.values()]
         welcome = msgspec.structs.replace(self._welcome, number=client.number, token=client.token, engines=infos)
-        self._greet(peer, welcome, received=hello.received, resumed=resumed)
+        welcome.resumed = hello.client >= 0 and (is_same or (To.CLIENT, client.number) in self._recalled)
+        self._greet(peer, welcome, received=hello.received if is_same else 0, is_new=is_new)
         if question := client.flow.last_question():
             self._send(port, peer, m.Ping(question))
 
@@ -231,11 +323,11 @@ class Server:
             return self.scheduler.client_joined(name, secrets.token_hex(8), now)
         if hello.epoch > self._welcome.epoch:
             return _STALE.format(hello.epoch, self._welcome.epoch)
+        known = self.scheduler.clients.get(hello.client)
+        if known is not None and secrets.compare_digest(known.token, hello.token):
+            return known
         if hello.epoch == self._welcome.epoch:
-            client = self.scheduler.clients.get(hello.client)
-            if client is None or not secrets.compare_digest(client.token, hello.token):
-                return "The controller has waited for this client long enough and has let go of it."
-            return client
+            return "The controller has waited for this client long enough and has let go of it."
         client = self.scheduler.client_adopted(hello.client, name, hello.token, now)
         return client or f"The controller was restarted, and number {hello.client} is another client's now."
 
@@ -250,39 +342,64 @@ class Server:
         if hello.epoch > self._welcome.epoch:
             self._refuse(port, peer, "ConnectionLost", _STALE.format(hello.epoch, self._welcome.epoch))
             return
-        engine = None
+        engine, is_same = None, hello.epoch == self._welcome.epoch
         if hello.epoch:  # it comes back
             engine = next((each for each in self.scheduler.engines.values() if each.info.uuid == hello.uuid), None)
-        if engine is None and hello.epoch == self._welcome.epoch:
-            self._refuse(port, peer, "Refused", "The controller has given this engine up; its tasks run elsewhere.")
+        if engine is None:
+            if is_same:
+                self._refuse(port, peer, "Refused", "The controller has given this engine up; its tasks run elsewhere.")
+                return
+            engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
+            self._engine_joined(peer, hello, engine, now)
             return
-        if engine is not None and hello.connection <= self._absences.connection((To.ENGINE, engine.info.id)):
+        who = (To.ENGINE, engine.info.id)
+        if hello.connection <= self._absences.connection(who):
             self._refuse(port, peer, "Refused", "This engine has another, later connection.")
             return
-        resumed = engine is not None
-        if engine is None:
-            engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
+        if is_same or who not in self._recalled:  # of the latter: it has joined here, and has not heard of it
+            received = hello.received if is_same else 0
+            self._engine_joined(peer, hello, engine, now, received=received, resumed=is_same, is_new=False)
+            self.scheduler.engine_returned(engine.info.id, now)
+            return
+        # It has heard nothing of this controller yet: what was on its way to it here has not arrived.
+        self._absences.open(who)
+        if self._safe is not None:
+            self._safe.drop_for(engine.info.id)
+        self._engine_joined(peer, hello, engine, now, resumed=True, is_new=False)
+        self.scheduler.engine_recalled(engine.info.id, hello.holding, now)
+
+    def _engine_joined(
+        self,
+        peer: Peer,
+        hello: m.EngineHello,
+        engine: EngineRecord,
+        now: float,
+        *,
+        received: int = 0,
+        resumed: bool = False,
+        is_new: bool = True,
+    ) -> None:
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
         self._become(peer, "engine", To.ENGINE, number, now)
-        log.info("engine=%s %s (pid %s on %s)", number, "is back" if resumed else "joined", hello.pid, hello.host)
+        self._departing.returned(number)
+        log.info("engine=%s %s (pid %s on %s)", number, "is back" if hello.epoch else "joined", hello.pid, hello.host)
         welcome = msgspec.structs.replace(self._welcome, number=number, token=hello.uuid)
-        self._greet(peer, welcome, received=hello.received, resumed=resumed, connection=hello.connection)
-        if resumed:
-            self._departing.returned(number)
-            self.scheduler.engine_returned(number, now)
+        welcome.resumed = resumed
+        self._greet(peer, welcome, received=received, is_new=is_new, connection=hello.connection)
 
-    def _greet(self, peer: Peer, welcome: m.Welcome, *, received: int, resumed: bool, connection: int = 0) -> None:
+    def _greet(self, peer: Peer, welcome: m.Welcome, *, received: int, is_new: bool, connection: int = 0) -> None:
         """Welcome a peer, and send again what one that comes back has not got."""
         who = (_TO[peer.role], peer.number)
         welcome.runtime = self._sharing.folder_for(peer)
         welcome.patience = self._local_patience if peer.is_local else self._welcome.patience
-        welcome.resumed = resumed
         if welcome.patience:
-            peer.mail = self._absences.back(who, connection) if resumed else self._absences.open(who)
+            if is_new:
+                self._absences.open(who)
+            peer.mail = self._absences.back(who, connection)
             welcome.received = peer.mail.received
         self._send(peer.port, peer, welcome)
-        for header, frames in peer.mail.again(received) if peer.mail is not None and resumed else ():
+        for header, frames in peer.mail.again(received) if peer.mail is not None and not is_new else ():
             peer.port.send(peer, header, frames)
 
     def _nanny_hello(self, peer: Peer, hello: m.NannyHello, _frames: list[object], now: float) -> None:
@@ -418,6 +535,8 @@ class Server:
             self._send(self._ports[To.ENGINE], mate, m.Release(names))
 
     def _query(self, peer: Peer, query: m.Query, _frames: list[object], now: float) -> None:
+        if query.name == "unknown":
+            self.act(now)  # results that are about to leave come before the answer that their tasks are over
         reply = answer(self.scheduler, query, now)
         if query.name == "statistics" and isinstance(reply.value, dict):
             reply.value["rejected"] = self.rejected
@@ -450,15 +569,21 @@ class Server:
         self.stopping = self.stopping or shutdown.controller
 
     def _has_received(self, peer: Peer, received: m.Received, _frames: list[object], _now: float) -> None:
-        if peer.mail is not None:
-            peer.mail.heard_received(received.count)
+        if peer.mail is None:
+            return
+        taken = peer.mail.heard_received(received.count)
+        logbook = self.scheduler.logbook
+        if logbook is not None and peer.role == "client":
+            ids = [result.id for header, _ in taken for result in results_in(header)]
+            if ids:
+                logbook.note(Taken(ids))
 
     def _acknowledge(self, peer: Peer) -> None:
         if peer.mail is not None:
             self._send(peer.port, peer, peer.mail.receipt())
 
     def _ping(self, peer: Peer, ping: m.Ping, _frames: list[object], _now: float) -> None:
-        if peer.mail is not None and peer.mail.owes():
+        if peer.mail is not None and peer.mail.owes() and self._safe is None:
             self._acknowledge(peer)
         port = self._ports[To.CLIENT] if peer.role == "client" else self._ports[To.ENGINE]
         self._send(port, peer, m.Pong(ping.number))

@@ -43,6 +43,10 @@ class Bodies:
             oldest = next(iter(self._bodies))
             self._size -= len(self._bodies.pop(oldest))
 
+    def known(self) -> dict[bytes, bytes]:
+        """All bodies by digest, the oldest first."""
+        return dict(self._bodies)
+
     def introduce(self, engine: EngineRecord, digest: bytes, outbox: Outbox) -> None:
         """Send the body ahead of an engine's first task that needs it. Without one, the engine will ask."""
         body = self._bodies.get(digest)

@@ -67,12 +67,16 @@ class Mail:
         """A counted message is sent, or would be if there were a connection."""
         self._kept.append((header, frames))
 
-    def heard_received(self, count: int) -> None:
-        """The other side has so many messages. Numbers that cannot be are ignored."""
-        kept = self._kept
+    def heard_received(self, count: int) -> list[Kept]:
+        """The other side has so many messages. Those are returned that it was not known to have.
+
+        Numbers that cannot be are ignored.
+        """
+        kept, news = self._kept, []
         while self.acknowledged < count and kept:
-            kept.popleft()
+            news.append(kept.popleft())
             self.acknowledged += 1
+        return news
 
     def again(self, count: int) -> list[Kept]:
         """What has to be sent again to somebody who has got ``count`` messages. It stays kept."""

@@ -12,7 +12,7 @@ the list of what is held here. One that does not know it is not told of what ano
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -32,6 +32,8 @@ MESSAGE_OUTPUT: Final = 1 << 20
 ASK_EVERY: Final = 1 << 18
 #: Tasks taken back that were not found here and are remembered for a while: they may be between two places.
 KEPT_ABORTS: Final = 1000
+#: What is not said to another controller than the one it was meant for.
+_FLEETING: Final = frozenset({m.Returned, m.Missing, m.Received, m.Ping, m.Pong})
 
 
 class Held(msgspec.Struct, gc=False):
@@ -40,6 +42,18 @@ class Held(msgspec.Struct, gc=False):
     task: m.Task
     frames: list[object]
     direct: bool
+
+
+class _Same:
+    """Some objects: the very same ones, not their likes."""
+
+    __slots__ = ("_objects",)
+
+    def __init__(self, objects: list[object]) -> None:
+        self._objects = {id(each): each for each in objects}
+
+    def __contains__(self, one: object) -> bool:
+        return id(one) in self._objects
 
 
 class Membership:
@@ -65,10 +79,12 @@ class Membership:
         self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque()
         #: what is sent next: the above, but for an engine that comes back, which has to be known first
         self._ready: deque[Any] = deque([hello])
+        self._stale = _Same([])  #: of what is still to be said, what only concerns a controller that is gone
         self._hello = hello
         self.mail: Mail | None = None  #: of a controller that waits for engines to come back
         #: tasks given by a controller that saves them, until their results are known to be saved
-        self._known: dict[int, None] | None = None
+        #: … and how often: one that failed may be given again before it is known that its failure is saved
+        self._known: Counter[int] | None = None
         #: of these, the ones whose results are in messages under way, by the number of the message
         self._ended: deque[tuple[int, list[int]]] = deque()
         #: characters and bytes of output said so far, at the last question whether they were heard, and known as heard
@@ -200,9 +216,8 @@ class Membership:
         elif type(message) is m.Received:
             if mail is not None:
                 mail.heard_received(message.count)
-                while self._ended and self._known is not None and self._ended[0][0] <= message.count:
-                    for number in self._ended.popleft()[1]:
-                        self._known.pop(number, None)
+                while self._ended and self._ended[0][0] <= message.count:
+                    self._let_go(self._ended.popleft()[1])
         elif type(message) is m.Refused:
             self.refused = message
             self.leaving = f"the controller refused it: {message.reason}"
@@ -214,7 +229,7 @@ class Membership:
     def _assigned(self, assign: m.Assign, frames: list[object]) -> None:
         direct = assign.direct
         if self._known is not None:
-            self._known.update(dict.fromkeys([task.id for task in assign.tasks]))
+            self._known.update([task.id for task in assign.tasks])
         queue = self.direct if direct else self.balanced
         if not frames:
             none: list[object] = []
@@ -240,8 +255,7 @@ class Membership:
                 break
         ids.reverse()
         if self._known is not None:
-            for number in ids:
-                self._known.pop(number, None)
+            self._let_go(ids)
         self.say(m.Returned(ids))
 
     def _abort(self, ids: Sequence[int], *, interrupt: bool) -> None:
@@ -266,6 +280,17 @@ class Membership:
                 self._not_found.append(task)
         while len(self._not_found) > KEPT_ABORTS:
             self.aborted.discard(self._not_found.popleft())
+
+    def _let_go(self, ids: Sequence[int]) -> None:
+        """Tasks of a controller that saves them are not held here any more."""
+        known = self._known
+        if known is None:
+            return
+        for number in ids:
+            if known[number] > 1:
+                known[number] -= 1
+            else:
+                known.pop(number, None)
 
     def _remove(self, queue: deque[Held]) -> list[int]:
         """Remove aborted tasks from a queue of which the other thread may take the first at any time."""
@@ -306,7 +331,7 @@ class Membership:
         self.welcome, self.id = welcome, welcome.number
         if before is None:
             self.mail = Mail() if welcome.patience else None
-            self._known = {} if welcome.durable else None
+            self._known = Counter() if welcome.durable else None
             self._ready = self._outgoing
             self._heard = self._asked = self._said
             return
@@ -315,6 +340,7 @@ class Membership:
         if welcome.resumed:
             again = self.mail.again(welcome.received)
         if not welcome.resumed or welcome.epoch != before.epoch:
+            self._stale = _Same([each for each in tuple(self._outgoing) if type(each) in _FLEETING])
             self._heard = self._asked = self._said  # what another controller has not read will not be read
             self._keep_results(again)
             again = self.mail.kept()
@@ -341,7 +367,7 @@ class Membership:
         if self._stalled is not None:
             held.append(self._stalled)
         self._abort([one.task.id for one in held], interrupt=False)
-        self._known = {} if self.welcome is not None and self.welcome.durable else None
+        self._known = Counter() if self.welcome is not None and self.welcome.durable else None
         self._ended.clear()
 
     # --- sending ------------------------------------------------------------------------------------------------
@@ -356,13 +382,16 @@ class Membership:
         """See ``net.line.Speaker``."""
         self._message = None
 
-    def _compose(self) -> tuple[bytes, list[object]]:
+    def _compose(self) -> tuple[bytes, list[object]] | None:
         ready = self._ready
         if ready is not self._outgoing:
             return self._go_on()
         kind = type(ready[0])
         if kind is not m.Result and kind is not m.Output:
-            header = m.encode(ready.popleft())
+            message = ready.popleft()
+            if message in self._stale:
+                return self._compose() if ready else None
+            header = m.encode(message)
             return (header, []) if kind in UNCOUNTED else self._counted(header, [])
         if kind is m.Output:
             return self._counted(m.encode(m.Said(self._take_outputs())), [])

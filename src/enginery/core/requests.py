@@ -76,6 +76,7 @@ class Requests:
         self._outgoing: deque[Item] = deque()
         #: what is sent next: the above, but for a client that comes back, which has to be known first
         self._ready = self._outgoing
+        self._stale: dict[int, Item] = {}  #: of the above, what only concerns a controller that is gone
         self.mail: Mail | None = None  #: of a controller that waits for clients to come back
         self.frames: dict[int, list[memoryview]] = {}  #: of tasks that have not left yet
         self.bodies = Kept()  #: of functions introduced to the controller
@@ -164,7 +165,10 @@ class Requests:
             return None
         kind = type(ready[0])
         if kind is Aside:
-            return ready.popleft(), []  # type: ignore[return-value]  # see above
+            header = ready.popleft()
+            if id(header) in self._stale:
+                return self._compose()
+            return header, []  # type: ignore[return-value]  # see above
         if kind is bytes:
             return self._counted(ready.popleft(), [])  # type: ignore[arg-type]  # see above
         if len(ready) == 1 and kind is m.Task:  # when idle, the rule
@@ -217,7 +221,9 @@ class Requests:
         elif type(message) is m.News:
             self._news(message)
         elif type(message) is m.Answer:
-            if message.number in self.answers:  # else nobody waits for it any more
+            if message.number == _UNKNOWN:
+                self._are_unknown(message.value)
+            elif message.number in self.answers:  # else nobody waits for it any more
                 self.answers[message.number] = message
         elif type(message) is m.Missing:
             self._supply(message.digests)
@@ -296,6 +302,9 @@ class Requests:
             self.engines = engines
             return
         assert self.mail is not None
+        if welcome.durable and before.durable and not self.mail.acknowledged:
+            # It was killed before it had saved that this client is there: then it has begun nothing of what is kept here.
+            welcome.resumed = True
         same = welcome.resumed and welcome.epoch == before.epoch
         again = self.mail.again(welcome.received) if welcome.resumed else []
         if not same:
@@ -307,16 +316,30 @@ class Requests:
     def _meet_another(self, before: m.Welcome, welcome: m.Welcome, again: list[Packed]) -> None:
         """The controller is another one in the place of the one before."""
         assert self.mail is not None
+        self._stale = {id(item): item for item in tuple(self._outgoing) if type(item) is Aside}
         self.mail.restart([each for each in again if type(m.decode_from_client(each[0])) in _LASTING])
         for number, answer in list(self.answers.items()):
             if answer is None and number in self.answers:
                 self.answers[number] = m.Answer(
                     number, error="The controller was restarted before it answered. Ask again."
                 )
-        if not welcome.resumed:
+        if welcome.resumed:
+            # A file cut short remembers less than was promised. By the time this is answered all that it knows to have
+            # ended has arrived.
+            unsent = self.unsent(list(self.outstanding))
+            asked = [number for number in list(self.outstanding) if number not in unsent]
+            for at in range(0, len(asked), MESSAGE_TASKS):
+                self.say(m.Query(_UNKNOWN, "unknown", {"tasks": asked[at : at + MESSAGE_TASKS]}))
+        else:
             unsent = self.unsent(list(self.outstanding))
             fault = m.Fault("ConnectionLost", "ConnectionLost", _FORGOTTEN.format(before.epoch, welcome.epoch))
             self.fail([number for number in list(self.outstanding) if number not in unsent], fault)
+
+    def _are_unknown(self, tasks: object) -> None:
+        """A controller that was restored does not know these, although another one had taken them."""
+        if isinstance(tasks, list):
+            fault = m.Fault("ConnectionLost", "ConnectionLost", _UNREMEMBERED)
+            self.fail([number for number in tasks if isinstance(number, int)], fault)
 
     def _compare(self, engines: dict[int, m.EngineInfo]) -> None:
         """Tell of the engines that joined or left while nobody was there to say so."""
@@ -348,6 +371,11 @@ class Requests:
                 self.settled.append(sink)
 
 
+#: Number of the question which tasks a controller does not know.
+_UNKNOWN: Final = -1
+_UNREMEMBERED: Final = (
+    "The controller was restored, and what it had saved does not tell of this task. Whether it has run is not known."
+)
 _FORGOTTEN: Final = (
     "The controller was restarted (epoch {} → {}) and does not remember what the one before it was asked. Whether the "
     "task has run is not known. Start the controller with --restore, or the cluster with durable=True, to have it remember."

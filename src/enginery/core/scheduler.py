@@ -14,6 +14,7 @@ import heapq
 from typing import TYPE_CHECKING, Final
 
 from enginery.core import faults
+from enginery.core import logbook as entries
 from enginery.core.actions import Outbox, To
 from enginery.core.admission import Admission
 from enginery.core.book import Book
@@ -25,6 +26,7 @@ from enginery.core.tasks import State
 from enginery.wire.messages import (
     CLIENT_SHIFT,
     Abort,
+    Assign,
     Departure,
     EngineInfo,
     Missing,
@@ -38,6 +40,7 @@ from enginery.wire.messages import (
 
 if TYPE_CHECKING:
     from enginery.core.actions import Action
+    from enginery.core.logbook import Logbook
     from enginery.core.placement import Random
     from enginery.core.tasks import Rare
     from enginery.wire.messages import Fault, Output, Request
@@ -56,9 +59,19 @@ class Scheduler:
     """Tasks, engines, clients, and every decision about them. Not thread-safe: it belongs to one loop."""
 
     def __init__(
-        self, *, random: Random, scheme: str = "leastload", hwm: int | None = None, first_client: int = 1
+        self,
+        *,
+        random: Random,
+        scheme: str = "leastload",
+        hwm: int | None = None,
+        first_client: int = 1,
+        logbook: Logbook | None = None,
     ) -> None:
-        """``first_client`` is the number of the first client: a restarted controller leaves those of others free."""
+        """``first_client`` is the number of the first client: a restarted controller leaves those of others free.
+
+        What must outlive the controller is written into ``logbook``, if there is one.
+        """
+        self.logbook = logbook
         self.engines: dict[int, EngineRecord] = {}
         self.clients: dict[int, ClientRecord] = {}
         self.outbox = Outbox()
@@ -100,6 +113,8 @@ class Scheduler:
         self._mixed = self._mixed or self._had_client
         self._had_client = True
         client = self.clients[number] = ClientRecord(number, name, token, now)
+        if self.logbook is not None:
+            self.logbook.note(entries.Joined(number, name, "", token))
         return client
 
     def client_left(self, number: int) -> None:
@@ -107,6 +122,9 @@ class Scheduler:
         client = self.clients.pop(number, None)
         if client is not None:
             client.connected = False
+            if self.logbook is not None:
+                self.settle()
+                self.logbook.note(entries.Gone(number))
             for digest, engine in self.dealer.bodies.wanted():  # of this client, perhaps
                 self.functions_missing(engine, [digest])
 
@@ -116,6 +134,8 @@ class Scheduler:
         An empty body says that the client does not have it, either: its tasks that wait for it can never run.
         """
         self.dealer.bodies.store({digest: body for digest, body in bodies.items() if body}, self.outbox)
+        if self.logbook is not None:
+            self.logbook.note(entries.Bodies(bodies))
         lost = {digest for digest, body in bodies.items() if not body}
         for digest, engine in self.dealer.bodies.wanted() if lost else ():
             for task in self._waiting_for(engine, digest) if digest in lost else ():
@@ -132,6 +152,8 @@ class Scheduler:
             task = tasks[0]
             self.counts["submitted"] += 1
             self.book.tasks[task.id] = task
+            if self.logbook is not None:
+                self.logbook.note(entries.Accepted(tasks), frames)
             if not self.dealer.offer(task, now, self.outbox):
                 lane.push(task)
             return
@@ -141,6 +163,10 @@ class Scheduler:
             tasks = self._claim_each(client, tasks)
         self.counts["submitted"] += len(tasks)
         self.book.tasks.update([(task.id, task) for task in tasks])
+        if self.logbook is not None and tasks:
+            kept = self.book.frames
+            owned = [frame for task in tasks if task.frames for frame in kept[task.id]] if frames else []
+            self.logbook.note(entries.Accepted(tasks), owned)
         special = [at for at, task in enumerate(tasks) if task.options is not None]
         begin = 0
         for at in special:  # order within a client is kept: what came before this task is queued before it
@@ -178,11 +204,16 @@ class Scheduler:
                 self.counts["stale"] += count
                 continue
             self.counts["submitted"] += count
+            if self.logbook is not None:
+                copies = [_copy(task, task.id + index) for index in range(count)]
+                self.logbook.note(entries.Accepted(copies, request.targets), mine * count)
             for index, target in enumerate(request.targets):
                 self._address(task if not index else _copy(task, task.id + index), mine, target, now)
 
     def _address(self, task: Task, frames: list[object], target: int, now: float) -> None:
         self.book.tasks[task.id] = task
+        if self.logbook is not None and frames:
+            self.book.frames[task.id] = frames  # another controller may have to send them again
         engine = self.engines.get(target)
         if engine is None:
             self.end(task, faults.result_of(task.id, Status.LOST, faults.no_such_engine(target, sorted(self.engines))))
@@ -214,6 +245,7 @@ class Scheduler:
                 rare = self.book.rare_of(number)
                 rare.retries_left = 0
                 rare.stopping = True
+                self._note_attempt(number, rare, held=True)
                 at_engines.setdefault(engine.info.id, []).append(number)
         for holder, numbers in at_engines.items():
             self.outbox.send(To.ENGINE, holder, Abort(numbers, interrupt))
@@ -226,6 +258,8 @@ class Scheduler:
         engine = EngineRecord(EngineInfo(number, uuid, pid, host), now)
         self.engines[number] = engine
         self.dealer.join(engine)
+        if self.logbook is not None:
+            self.logbook.note(entries.Came(engine.info))
         self._tell_clients(News(joined=[engine.info]))
         return engine
 
@@ -279,10 +313,44 @@ class Scheduler:
             self._bereave(held[at], engine, reason, begun=at < begun)
         for task in homeless:
             self.place(task)
+        if self.logbook is not None:
+            self.logbook.note(entries.Left(number))
+
+    def engine_recalled(self, number: int, holding: list[int], now: float) -> None:
+        """An engine that a controller before this one had is back, and says which tasks it holds.
+
+        What it was given and does not hold it has never got: it goes to another one, or to it once more if it is
+        addressed to it. What it holds and was not given has ended or is somebody else's by now.
+        """
+        engine, held = self.engines[number], set(holding)
+        self.engine_returned(number, now)
+        known = held.intersection(engine.balanced) | held.intersection(engine.direct)
+        strange = [task for task in holding if task not in known]
+        stopping = [task for task in known if (rare := self.book.rare.get(task)) is not None and rare.stopping]
+        if strange or stopping:
+            self.outbox.send(To.ENGINE, number, Abort([*strange, *stopping]))
+        missed = [task for task in engine.balanced if task not in held]
+        if missed:
+            if self.logbook is not None:
+                self.logbook.note(entries.Returned(missed))
+            for task_id in reversed(missed):
+                task = engine.balanced.pop(task_id)
+                self.dealer.ended(engine, task.function, 1, None)
+                self._put_back(task, self.book.rare.get(task_id))
+        for task in engine.direct.values():
+            if task.id not in held:
+                if task.function and task.function not in engine.functions:
+                    self.dealer.bodies.introduce(engine, task.function, self.outbox)
+                batch, out = self.outbox.assignment(number, direct=True)
+                batch.tasks.append(task)
+                out += self.book.frames.get(task.id, ())
+        self.dealer.refresh(engine)
 
     def _bereave(self, task: Task, engine: EngineRecord, reason: str, *, begun: bool) -> None:
         rare = self.book.rare.get(task.id)
         if not begun:
+            if self.logbook is not None:
+                self.logbook.note(entries.Returned([task.id]))
             self._put_back(task, rare)
             return
         poison = False
@@ -294,6 +362,7 @@ class Scheduler:
                 rare.note_attempt(f"engine {engine.info.id} ({reason})")
                 rare.excluded.add(engine.info.id)
                 self.counts["retried"] += 1
+                self._note_attempt(task.id, rare)
                 self.place(task, front=True)
                 return
         fault = faults.engine_lost(engine, reason, rare, poison=poison)
@@ -321,6 +390,8 @@ class Scheduler:
             # The client gets its results first; the books are kept while they travel.
             if client in self.clients:
                 self.outbox.results(client, engine.info.id)[0].extend(results)
+            if self.logbook is not None:
+                self.logbook.note(entries.Ended(engine.info.id, results))
             self._unsettled.append((engine, tasks, results, ids))
             return
         self.settle()
@@ -409,6 +480,8 @@ class Scheduler:
     def tasks_returned(self, engine: EngineRecord, ids: list[int], now: float) -> None:
         """An engine hands back balanced tasks it has not begun, in answer to ``Return``."""
         self.settle()
+        if self.logbook is not None:
+            self.logbook.note(entries.Returned([number for number in ids if number in engine.balanced]))
         engine.asked_back = not ids  # there is nothing to be had until a task of its ends
         engine.progressed = now
         for number in reversed(ids):
@@ -425,6 +498,8 @@ class Scheduler:
         """An engine was given tasks whose function it does not have. Supplied from here or asked of clients."""
         self.settle()
         engine.disordered = True  # it sets their tasks aside and goes on with others
+        if self.logbook is not None:
+            self.logbook.note(entries.Overtaken(engine.info.id))
         for digest in digests:
             engine.functions.discard(digest)
             if self.dealer.bodies.supply(engine, digest, self.outbox):
@@ -481,7 +556,35 @@ class Scheduler:
         if self.dealer.has_work():
             self.settle()
             self.dealer.deal(now, self.outbox)
-        return self.outbox.take()
+        actions = self.outbox.take()
+        if self.logbook is not None:
+            for action in actions:
+                if type(action.message) is Assign:
+                    self.logbook.note(entries.Given(action.number, [task.id for task in action.message.tasks]))
+        return actions
+
+    # --- recalling ----------------------------------------------------------------------------------------------
+
+    def recall_peers(self, clients: dict[int, ClientRecord], highest_client: int, highest_engine: int) -> None:
+        """Take over the clients of a controller before this one; no number and no id is given a second time."""
+        self.clients.update(clients)
+        self._adopted.update(clients)
+        self._had_client = self._mixed = bool(clients)
+        self._next_client = max(self._next_client, highest_client + 1)
+        self._next_engine = highest_engine + 1
+
+    def recall_task(self, task: Task, target: int | None, now: float) -> None:
+        """Admit a task once more that a controller before this one had accepted and given to nobody."""
+        rare = self.book.rare.get(task.id)
+        if target is not None:
+            fault = faults.no_such_engine(target, sorted(self.engines))
+            self.end(task, faults.result_of(task.id, Status.LOST, fault))
+        elif rare is not None and rare.stopping:
+            self.end(task, faults.aborted(task.id, "The task was aborted before it began."))
+        elif task.options is not None:
+            self.admission.admit(task, now)
+        else:
+            self.place(task)
 
     # --- used by admission --------------------------------------------------------------------------------------
 
@@ -514,6 +617,8 @@ class Scheduler:
         if (rare is not None and rare.attempts) or (result.status and result.status != Status.ABORTED):
             self.stories.keep(task.id, rare, result, engine)
         self.book.remove(task.id)
+        if self.logbook is not None:
+            self.logbook.note(entries.Ended(engine, [result]), frames)
         ending = Ending(ok=not result.status, engine=engine)
         self.counts["ended"] += 1
         self.counts["failed"] += not ending.ok
@@ -572,8 +677,14 @@ class Scheduler:
             self.counts["retried"] += 1
         what = f"{fault.ename}: {fault.evalue}" if fault is not None else "failed"
         rare.note_attempt(f"engine {engine} ({what[:200]})")
+        self._note_attempt(task.id, rare)
         self.place(task, front=True)
         return True
+
+    def _note_attempt(self, task: int, rare: Rare, *, held: bool = False) -> None:
+        """Write down what is left to a task; ``held``: its engine has it still."""
+        if self.logbook is not None:
+            self.logbook.note(entries.tried(task, rare, held=held))
 
     def _put_back(self, task: Task, rare: Rare | None) -> None:
         """An engine had a task and did not begin it: it stands in front again, unless its client has taken it back."""

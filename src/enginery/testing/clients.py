@@ -167,7 +167,7 @@ class SimulatedClient:
         self.requests.heard(m.decode_to_client(header), [memoryview(frame) for frame in frames])  # type: ignore[arg-type]  # frames are buffers
         if self.requests.refused is not None:
             self.vanish()
-        self.pump()
+        self._simulation.clock.call_after(0, self.pump)  # the end of the connection may come first
 
     # --- the sink of all its tasks ------------------------------------------------------------------------------
 

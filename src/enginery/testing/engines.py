@@ -130,7 +130,7 @@ class SimulatedEngine:
             self.leave(member.leaving)
             return
         self._begin()
-        self.pump()
+        self._simulation.clock.call_after(0, self.pump)  # the end of the connection may come first
 
     def leave(self, reason: str) -> None:
         """Say good-bye and end."""

@@ -20,7 +20,10 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from enginery.controller.ports import Peer, Port
+from enginery.controller.safe import Safe
 from enginery.controller.server import Server, first_client
+from enginery.core.logbook import Logbook
+from enginery.core.recall import Recall
 from enginery.core.scheduler import Scheduler
 from enginery.testing.clients import SimulatedClient
 from enginery.testing.clock import Clock
@@ -28,6 +31,7 @@ from enginery.testing.connections import Connection, End
 from enginery.testing.engines import SimulatedEngine, SimulatedNanny
 from enginery.testing.faults import Faults
 from enginery.testing.history import History
+from enginery.testing.places import MemoryPlace
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -85,10 +89,12 @@ class Simulation:
         period: float = 1.0,
         silence: float = 5.0,
         patience: float = 0.0,
+        durable: bool = False,
     ) -> None:
         """``period`` is that of heartbeats, ``silence`` how long a peer may be quiet, both in seconds.
 
-        ``patience`` is how long one whose connection is lost may take to come back.
+        ``patience`` is how long one whose connection is lost may take to come back. A ``durable`` controller that is
+        started anew remembers what the one before it had saved.
         """
         self.seed = seed
         self.period = period
@@ -97,6 +103,9 @@ class Simulation:
         self.history = History()
         self.patience = patience
         self.epoch = 0
+        self.durable = durable
+        self.slowest_save = 0.003  #: seconds until what a controller writes is safe, at most
+        self._place: MemoryPlace | None = None
         self.is_up = False  #: the controller is
         self._scheme, self._hwm, self._silence = scheme, hwm, silence
         self.engines: list[SimulatedEngine] = []
@@ -110,29 +119,52 @@ class Simulation:
     # --- the controller's life ----------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """Start a controller, in place of the one before if there was one. It knows nothing of what was before it."""
+        """Start a controller, in place of the one before if there was one, which is dead."""
         self.epoch += 1
         self.is_up = True
-        self.scheduler = Scheduler(
+        self.scheduler = scheduler = Scheduler(
             random=Random(f"{self.seed} {self.epoch}"),  # noqa: S311 - placement
             scheme=self._scheme,
             hwm=self._hwm,
             first_client=first_client(self.epoch),
+            logbook=Logbook() if self.durable else None,
         )
+        before, safe = self._place, None
+        if self.durable:
+            chance = Random(f"{self.seed} {self.epoch} place")  # noqa: S311 - no secrets
+            self._place = MemoryPlace(self.clock, chance, self.slowest_save, lambda: self._saved(scheduler))
+            safe = Safe(self._place)
         self._ports = {"clients": MemoryPort("clients"), "engines": MemoryPort("engines")}
         self._server = Server(
             self.scheduler,
             clients=self._ports["clients"],
             engines=self._ports["engines"],
-            welcome=m.Welcome(-1, "", self.epoch, self.period, 1 << 20, patience=self.patience),
+            welcome=m.Welcome(
+                -1, "", self.epoch, self.period, 1 << 20, patience=self.patience, returns=True, durable=self.durable
+            ),
             silence=self._silence,
             clock=self.clock,
+            safe=safe,
         )
+        if safe is not None:
+            if before is not None:
+                recall = Recall()
+                before.read_into(recall)
+                self._server.recall(recall)
+            safe.begin_anew(self._server.written())
+            self._act()
+
+    def _saved(self, scheduler: Scheduler) -> None:
+        if self.is_up and scheduler is self.scheduler:
+            self._server.release()
+            self._act()
 
     def crash(self, *, silently: bool = False) -> None:
         """The controller's process is killed; with ``silently`` so is its host, and nobody sees connections end."""
         self.is_up = False
         self.history.add(self.clock.now, "crashed")
+        if self._place is not None:
+            self._place.crash()
         for peer in self._connections:
             if silently:
                 peer.connection.cut()
