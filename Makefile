@@ -1,10 +1,10 @@
-# One verb each: demo, test, lint, docs, bench. Needs Python >= 3.11 and make; all else is installed into .venv.
+# One verb each: demo, test, services, lint, docs, bench. Needs Python >= 3.11 and make; all else is installed into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test services lint docs bench clean
 
 # The main job: a census of all Python sources of this interpreter on four engines, then serially, then compared.
 demo: $(VENV)/.ready
@@ -13,6 +13,11 @@ demo: $(VENV)/.ready
 # The whole suite, in two processes: most tests wait for others' processes.
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Against real services (sshd on hosts of their own …), which are installed first: Debian or Ubuntu, as root.
+services: $(VENV)/.ready-dev
+	tests/services/install.sh
+	$(BIN)/python -m pytest tests/services -p no:xdist
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/python -m ruff check .

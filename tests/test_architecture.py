@@ -184,6 +184,17 @@ def test_pure_rooms_stay_pure(room):
     assert not bad, report(bad)
 
 
+def test_records_and_queries_are_pure():
+    pure = {f"enginery.store.{name}" for name in ("backlog", "batches", "interface", "memory", "queries", "records")}
+    assert pure <= MODULES.keys()
+    bad = [
+        str(entry)
+        for entry in IMPORTS
+        if entry.file.module in pure and entry.target.split(".")[0] in NEVER_OUTSIDE["core"]
+    ]
+    assert not bad, report(bad)
+
+
 @pytest.mark.parametrize("room", NEVER_INSIDE)
 def test_rooms_that_must_not_know_each_other(room):
     bad = [str(entry) for entry in OURS if entry.file.room == room and within(entry.target, NEVER_INSIDE[room])]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from enginery.client.functions import ParallelFunction, RemoteFunction, parallel, remote
     from enginery.client.map_result import AsyncMapResult
     from enginery.client.metadata import Metadata
+    from enginery.client.recorded import AsyncHubResult
     from enginery.client.result import AsyncResult
     from enginery.cluster.cluster import Cluster
     from enginery.cluster.manager import ClusterManager
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         KernelError,
         LauncherError,
         NoEnginesRegistered,
+        NoRecord,
         Refused,
         RemoteError,
         SerializationError,
@@ -67,6 +69,7 @@ __all__ = [
     "FIRST_COMPLETED",
     "FIRST_EXCEPTION",
     "AlreadyDisplayedError",
+    "AsyncHubResult",
     "AsyncMapResult",
     "AsyncResult",
     "BroadcastView",
@@ -89,6 +92,7 @@ __all__ = [
     "LoadBalancedView",
     "Metadata",
     "NoEnginesRegistered",
+    "NoRecord",
     "ParallelFunction",
     "PrePickled",
     "Reference",
@@ -134,6 +138,7 @@ _HOMES = {
     "enginery.client.functions": ("ParallelFunction", "RemoteFunction", "parallel", "remote"),
     "enginery.client.map_result": ("AsyncMapResult",),
     "enginery.client.metadata": ("Metadata",),
+    "enginery.client.recorded": ("AsyncHubResult",),
     "enginery.client.result": ("AsyncResult",),
     "enginery.cluster.cluster": ("Cluster",),
     "enginery.cluster.manager": ("ClusterManager",),

@@ -11,6 +11,7 @@
         │   └── VersionMismatch                      … because we speak another protocol
         ├── EngineError                              an engine died or left
         ├── NoEnginesRegistered                      there is nobody to run it
+        ├── NoRecord (also KeyError)                 nothing is remembered of a task (any more)
         ├── TaskAborted, TaskTimeout, TaskRejectError
         ├── UnmetDependency
         │   └── ImpossibleDependency
@@ -95,6 +96,10 @@ class ConnectionLost(KernelError, ConnectionError):
     """The connection to the controller is gone for good."""
 
 
+class TunnelError(KernelError, ConnectionError):
+    """No ssh tunnel to the controller could be made. The text has ssh's own words."""
+
+
 class Refused(KernelError, ConnectionError):
     """The controller answered, and does not accept this peer."""
 
@@ -120,6 +125,13 @@ class EngineError(KernelError):
         self.pid = pid
         self.host = host
         self.code = code
+
+
+class NoRecord(KernelError, KeyError):
+    """Nothing is remembered of a task: it never was, it went when newer ones came, or it was purged."""
+
+    # KeyError shows the repr of a single argument; this is a sentence.
+    __str__ = Exception.__str__
 
 
 class NoEnginesRegistered(KernelError):
@@ -286,6 +298,7 @@ _BY_NAME: Final[dict[str, type[IPythonError]]] = {
         Refused,
         VersionMismatch,
         NoEnginesRegistered,
+        NoRecord,
         TaskAborted,
         TaskTimeout,
         TaskRejectError,

@@ -12,9 +12,10 @@ import pytest
 
 from enginery.cli.ipcontroller import IPController
 from enginery.cli.ipengine import IPEngine, read_all
-from enginery.cli.owner import clean_up_after_owner, is_alive
+from enginery.cli.owner import clean_up_after_owner
 from enginery.config.application import USAGE
 from enginery.net.connection_file import ConnectionInfo
+from enginery.net.liveness import is_alive
 
 ENGINE_INFO = ConnectionInfo(kind="engine", url="tcp://127.0.0.1:5", cluster_id="x")
 
@@ -133,6 +134,7 @@ def test_an_engine_by_default(home):
 
 def test_every_setting_of_an_engine(home):
     (home / "work").mkdir()
+    (home / "start.py").touch()
     options = engine(
         "--n=4",
         "-c",
@@ -143,7 +145,6 @@ def test_every_setting_of_an_engine(home):
         "--timeout=9",
         "--id=7",
         "--restart",
-        "--mpi",
         "--owner-pid=77",
         "--IPEngine.max_heartbeat_misses=0",
     ).options(ENGINE_INFO)
@@ -151,8 +152,27 @@ def test_every_setting_of_an_engine(home):
     assert (options.startup_command, options.startup_script) == ("import math", str(home / "start.py"))
     assert options.work_dir == home / "work"
     assert options.restart
-    assert options.use_mpi
+    assert not options.use_mpi
     assert options.owner_pid == 77
+
+
+def test_a_rank_of_mpi(home, monkeypatch, capsys):
+    def settings(*argv):
+        options = engine(*argv).options(ENGINE_INFO)
+        return options.use_mpi, options.rank, options.ranks, options.engine_set, bool(options.init_mpi)
+
+    assert settings() == (False, -1, 0, "", False)
+    assert settings("--mpi") == (True, -1, 0, "", True)
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+    monkeypatch.setenv("PMIX_NAMESPACE", "job")
+    assert settings() == (True, 2, 4, "job", False)
+    assert settings("--n=3") == (False, -1, 0, "", False)
+    monkeypatch.setenv("IPP_ENGINE_SET", "mine")
+    assert settings("--mpi", "--IPEngine.init_mpi=import x") == (True, 2, 4, "mine", True)
+    with pytest.raises(SystemExit):
+        settings("--mpi", "-n", "2")
+    assert "--mpi makes one engine of this process, not 2. Have mpiexec start more of them." in capsys.readouterr().err
 
 
 def test_the_connection_file_is_found(home, monkeypatch):

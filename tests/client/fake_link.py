@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from enginery.errors import ConnectionLost
+from enginery.errors import ConnectionLost, NoRecord
 from enginery.wire.callables import unpack_function
 from enginery.wire.exceptions import pack_exception
 from enginery.wire.messages import Action, Departure, EngineInfo, Fault, Output, Result, Status, Task
@@ -122,7 +122,8 @@ class FakeLink:
     def outstanding(self) -> int:
         return len(self.waiting)
 
-    def ask(self, name: str, arguments: dict[str, Any], timeout: float | None = None) -> object:
+    def ask(self, name: str, arguments: Any = None, timeout: float | None = None) -> object:
+        arguments = arguments or {}
         self.asked.append((name, arguments))
         if name == "why":
             return [self.reasons.get(task, "It runs on engine 0.") for task in arguments["tasks"]]
@@ -130,14 +131,24 @@ class FakeLink:
             return [[f"story of {task & 0xFF}"] for task in arguments["tasks"]]
         if name == "statistics":
             return {"submitted": 5}
+        if name == "sessions":
+            return {}
+        if name in {"db_query", "follow"}:
+            raise NoRecord(f"There is no record of {arguments}.")
         counts = {"queue": 0, "tasks": 0, "completed": 0}
         ids = arguments.get("targets") or self.engines
         return {str(each): counts for each in ids} | {"unassigned": 0}
 
+    def expect(self, tasks: Any, sink: Any) -> None:
+        """Nothing will come: there are no records here."""
+
+    def expect_no_more(self, tasks: Any) -> None:
+        """See ``expect``."""
+
     def signal(self, targets: list[int], sig: int | str, timeout: float | None = None) -> None:
         self.asked.append(("signal", targets, sig))
 
-    def shutdown(self, targets: list[int], *, restart=False, controller=False, timeout=None) -> None:
+    def shutdown(self, targets: list[int], *, restart=False, controller=False, finish=False, timeout=None) -> None:
         self.asked.append(("shutdown", targets, restart, controller))
         self.leave(*targets)
 

@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 from traitlets.config import Config
 
+from enginery.cluster import outfit
+from enginery.cluster.cleaning import clean_cluster_files
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.cluster_file import read_cluster_file
 from enginery.cluster.launchers.base import EngineLauncher
 from enginery.cluster.launchers.local import LocalEngineSetLauncher
-from enginery.cluster.manager import ClusterManager, clean_cluster_files
+from enginery.cluster.manager import ClusterManager
+from enginery.cluster.waiting import statuses
 from enginery.errors import LauncherError
 from enginery.net.profile_paths import wait_for_file
 
@@ -122,7 +125,7 @@ def test_an_end_nobody_asked_for_is_logged(make, caplog):
         os.kill(controller.pid, signal.SIGKILL)
         assert controller.join(30)
         cluster.stop_cluster_sync()
-    assert "The controller ended by itself (killed by SIGKILL)" in caplog.text
+    assert "died: killed by SIGKILL. Its engines leave" in caplog.text
     assert "Engine set" not in caplog.text
 
 
@@ -204,6 +207,66 @@ def test_arguments(tmp_path):
         Cluster(profile_dir=str(tmp_path), engines="nope").start_engines_sync(1)
 
 
+class Elsewhere(EngineLauncher):
+    """Engines on another host, as far as anybody can tell."""
+
+    needs_network = True
+
+    def start(self, n=None):
+        self.notify_start()
+
+    def stop(self):
+        self.notify_stop({"exit_code": 0})
+
+
+class TestWhereTheControllerListens:
+    def ip(self, tmp_path, **kwargs):
+        """What the controller is told, by a launcher that is not started."""
+        cluster = Cluster(**{"profile_dir": str(tmp_path), "engines": Elsewhere, **kwargs})
+        launcher = outfit.make_controller_launcher(cluster, {})
+        return [each for each in launcher.controller_args if "ip" in each]
+
+    def test_everywhere_for_engines_on_other_hosts(self, tmp_path):
+        assert self.ip(tmp_path) == ["--ip=*"]
+        assert self.ip(tmp_path, engines="local") == []
+
+    def test_where_the_user_says(self, tmp_path):
+        assert self.ip(tmp_path, controller_ip="10.0.0.1") == ["--ip=10.0.0.1"]
+        for told in ("--ip=10.0.0.1", "--IPController.ip=10.0.0.1", "--IPController.engine_ip=10.0.0.1"):
+            assert self.ip(tmp_path, controller_args=[told]) == [told]
+
+    def test_where_the_profile_says(self, tmp_path):
+        (tmp_path / "ipcontroller_config.py").write_text("c.IPController.ip = '10.0.0.1'\n")
+        assert self.ip(tmp_path) == []
+
+
+@posix_only
+def test_two_processes_that_start_engines_keep_each_others_in_the_file(make, tmp_path):
+    cluster = make(cluster_id="one")
+    cluster.start_controller_sync()
+    mine = cluster.start_engines_sync(1)
+    other = Cluster.from_file(cluster.cluster_file, config=cluster.config)
+    theirs = other.start_engines_sync(2)
+    cluster.update_cluster_file()
+    assert list(read_cluster_file(Path(cluster.cluster_file))["engines"]["sets"]) == [mine, theirs]
+    other.stop_engines_sync(theirs)
+    cluster.update_cluster_file()
+    other.update_cluster_file()
+    assert list(read_cluster_file(Path(cluster.cluster_file))["engines"]["sets"]) == [mine]
+
+
+def test_what_launchers_wait_for_is_said(tmp_path):
+    class Queued(Elsewhere):
+        def status(self):
+            return "job 7 is PENDING"
+
+    made = [Queued(), Queued(), Elsewhere()]
+    assert statuses(made) == ""
+    for launcher in made:
+        launcher.start()
+    assert statuses(made) == "job 7 is PENDING"
+
+
 def test_ids_differ():
     assert Cluster().cluster_id != Cluster().cluster_id
 
@@ -280,7 +343,7 @@ class TestManager:
         assert not clusters["a:"].is_running
 
     def test_cleaning(self, tmp_path):
-        for name in ("security/cluster-x.json", "security/ipcontroller-x-client.json", "log/ipengine-1.log"):
+        for name in ("security/cluster-x.json", "security/ipcontroller-x-client.json", "log/ipengine-99999999.log"):
             path = tmp_path / name
             path.parent.mkdir(exist_ok=True)
             path.write_text("{}")

@@ -101,6 +101,39 @@ def test_another_process_connects_and_takes_over(cluster, profile):
     assert all_gone(processes)
 
 
+LEAVE_BEHIND = """
+import sys
+from enginery.cluster.cluster import Cluster
+cluster = Cluster(n=2, profile_dir=sys.argv[1], cluster_id="left", shutdown_atexit=False)
+cluster.start_and_connect_sync()
+print(cluster)
+"""
+
+
+def test_what_a_process_leaves_behind_another_one_takes_over(profile, before):
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVE_BEHIND, str(profile)], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
+    assert "<Cluster(cluster_id='left', profile='x', controller=<running>" in done.stdout
+    heir = Cluster.from_file(profile_dir=profile, cluster_id="left")
+    with heir.connect_client_sync() as rc:
+        endless = rc[0].execute("print('begun'); import time; time.sleep(600)")
+        assert wait_until(lambda: "begun" in endless.stdout)
+        heir.signal_engines_sync("SIGINT")
+        with pytest.raises(Exception, match="KeyboardInterrupt"):
+            endless.get(timeout=PATIENCE)
+        heir.scale_sync(3)
+        assert rc.link.wait_for(lambda: len(rc) == 3, PATIENCE)  # the cluster has asked with a client of its own
+        heir.restart_engines_sync()
+        assert rc.link.wait_for(lambda: len(rc) == 3 and min(rc.ids) > 2, PATIENCE)
+        processes = [psutil.Process(each.pid) for each in rc.link.engines.values()]
+        processes += [psutil.Process(each.pid) for each in heir.launchers()]
+    heir.stop_cluster_sync()
+    assert all_gone(processes)
+    assert files_in(profile) == []
+    assert set(files_in(runtime_base())) <= before
+
+
 def test_one_engine_is_signalled(cluster):
     rc = cluster.client
     result = rc[0].execute(f"print('begun'); import time; time.sleep({PATIENCE})")

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from enginery.cluster.cluster import Cluster
 from enginery.compat import client
 from enginery.errors import CompositeError, RemoteError
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    cluster = Cluster(n=2, profile_dir=str(tmp_path_factory.mktemp("profile")))
-    cluster.client = cluster.start_and_connect_sync()
-    yield cluster
-    cluster.stop_cluster_sync()
 
 
 @pytest.fixture

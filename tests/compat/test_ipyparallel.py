@@ -41,13 +41,52 @@ for module, row in MODULES.items():
     assert not done.returncode, done.stderr
 
 
+#: Every module and name that texts and programs of ipyparallel 9 import.
+PUBLIC = """
+ALL_COMPLETED FIRST_COMPLETED FIRST_EXCEPTION __version__ version_info Client DirectView LoadBalancedView BroadcastView
+ViewExecutor AsyncResult AsyncMapResult AsyncHubResult Cluster ClusterManager RemoteFunction ParallelFunction Reference
+PrePickled Dependency depend dependent remote parallel require interactive bind_kernel register_joblib_backend can uncan
+serialize_object deserialize_object pack_apply_message unpack_apply_message use_dill use_cloudpickle use_pickle
+collect_exceptions wrap_exception unwrap_exception load_jupyter_server_extension _load_jupyter_server_extension
+_jupyter_server_extension_paths _jupyter_nbextension_paths _jupyter_labextension_paths can_map uncan_map TimeoutError
+MultipleInstanceError client client.client client.view client.asyncresult client.futures client.magics client.map
+client.remotefunction cluster cluster.launcher cluster.app controller controller.app controller.dictdb
+controller.sqlitedb controller.mongodb controller.hub controller.heartmonitor controller.dependency
+controller.task_scheduler engine engine.app engine.kernel engine.nanny datapub serialize serialize.canning
+serialize.serialize error util joblib traitlets nbextension logger shellcmd apps apps.baseapp apps.ipclusterapp
+apps.ipcontrollerapp apps.ipengineapp apps.iploggerapp apps.launcher apps.logwatcher
+"""
+
+
+def test_each_public_name_is_there_or_says_what_replaces_it():
+    done = run(
+        "-c",
+        f"""
+import importlib
+import ipyparallel
+for name in {PUBLIC.split()}:
+    try:
+        try:
+            getattr(ipyparallel, name)
+        except AttributeError as error:
+            if name.islower():
+                importlib.import_module("ipyparallel." + name)
+            else:
+                raise
+    except (AttributeError, ImportError) as error:
+        assert str(error).startswith("enginery has no ipyparallel." + name + ": "), error
+""",
+    )
+    assert not done.returncode, done.stderr
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "from ipyparallel import serialize_object",
         "import ipyparallel.serialize.canning",
         "import ipyparallel; ipyparallel.can",
-        "from ipyparallel.client.asyncresult import AsyncHubResult",
+        "import ipyparallel.controller.hub",
     ],
 )
 def test_what_is_gone_says_what_replaces_it(statement):
@@ -60,7 +99,7 @@ def test_an_unknown_name_is_an_ordinary_error():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", ["cluster", "controller", "engine"])
+@pytest.mark.parametrize("program", ["cluster", "controller", "engine", "logger"])
 def test_programs_run(program):
     done = run("-m", f"ipyparallel.{program}", "--version")
     assert not done.returncode, done.stderr

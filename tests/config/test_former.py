@@ -8,7 +8,6 @@ from traitlets.config.loader import Config
 from enginery.cli.ipcluster import IPClusterStart
 from enginery.cli.ipcontroller import IPController
 from enginery.cli.ipengine import IPEngine
-from enginery.config.application import USAGE
 from enginery.config.files import load_profile_config
 from enginery.config.former import CLASSES, SETTINGS, modern_arguments, modern_settings, successor
 
@@ -28,8 +27,10 @@ def run(app, *argv):
 
 def test_what_is_named_exists():
     from enginery.cluster.cluster import Cluster
+    from enginery.cluster.launchers.mpi import MPIControllerLauncher, MPIEngineSetLauncher, MPILauncher
 
-    known = {each.__name__: each.class_trait_names() for each in (IPController, IPEngine, Cluster)}
+    launchers = (MPILauncher, MPIControllerLauncher, MPIEngineSetLauncher)
+    known = {each.__name__: each.class_trait_names() for each in (IPController, IPEngine, Cluster, *launchers)}
     targets = [*SETTINGS.values()]
     assert all(name.partition(".")[2] in known[name.partition(".")[0]] for name in targets)
     assert {*CLASSES.values()} <= {*known, "IPCluster"}
@@ -45,14 +46,10 @@ def test_on_the_command_line(capsys):
     assert modern_arguments("ipcluster", ["-n", "4", "--", "--port=1"]) == (["-n", "4", "--", "--port=1"], [])
 
 
-@pytest.mark.parametrize("app", [IPController, IPEngine])
-def test_what_is_gone(app, capsys):
-    with pytest.raises(SystemExit) as caught:
-        run(app(), "--url=tcp://127.0.0.1:5")
-    assert caught.value.code == USAGE
-    said = capsys.readouterr().err
-    assert "tcp://127.0.0.1:5" in said
-    assert "--file" in said or "--ip" in said
+def test_urls():
+    app = run(IPController(), "--HubFactory.url=tcp://127.0.0.1:5")
+    assert (app.url, app.options().engine_port) == ("tcp://127.0.0.1:5", 5)
+    assert run(IPEngine(), "--EngineFactory.url=tcp://127.0.0.1:5").registration_url == "tcp://127.0.0.1:5"
 
 
 def test_in_configuration_files(home, caplog):
@@ -68,8 +65,18 @@ def test_in_configuration_files(home, caplog):
     assert caplog.text.count("settings of an earlier version") >= 1
 
 
+def test_settings_of_mpi(home):
+    (home / "profile_default" / "ipengine_config.py").write_text(
+        "c.MPI.use = 'mpi4py'\nc.MPI.init_script = 'import mine'\n"
+    )
+    app = run(IPEngine())
+    assert (app.use_mpi, app.init_mpi) == (True, "import mine")
+    (home / "profile_default" / "ipcluster_config.py").write_text("c.MPIExecLauncher.mpi_args = ['-v']\n")
+    assert load_profile_config(home / "profile_default", "ipcluster_config").MPILauncher.mpi_args == ["-v"]
+
+
 def test_todays_names_win():
-    moved, notes = modern_settings(Config({"HubFactory": {"ip": "*", "url": "x"}, "IPController": {"ip": "1.2.3.4"}}))
+    moved, notes = modern_settings(Config({"HubFactory": {"ip": "*"}, "IPController": {"ip": "1.2.3.4"}}))
     assert not moved
-    assert len(notes) == 2
+    assert len(notes) == 1
     assert successor("IPController.ip") == "IPController.ip"

@@ -19,9 +19,9 @@ class World:
         self.scheduler = Scheduler(random=random.Random(0))
         self.departures = Departures(self.scheduler, self.leave, lambda: self.now)
 
-    def leave(self, number, reason, *, balanced=None):
+    def leave(self, number, reason, *, balanced=None, **how):
         self.left.append((number, reason, balanced))
-        self.scheduler.engine_left(number, reason, balanced=balanced)
+        self.scheduler.engine_left(number, reason, balanced=balanced, **how)
 
     def engine(self, uuid="e", nanny=0):
         engine = self.scheduler.engine_joined(uuid, 1, "here", -1, self.now)
@@ -106,3 +106,27 @@ def test_late_hellos_are_known_by_what_ended(world, monkeypatch):
 )
 def test_in_words(code, note, words):
     assert describe_exit(EngineExited("e", 1, code, note=note)) == words
+
+
+class TestStillborn:
+    def test_an_engine_that_died_before_its_hello_is_told(self, world):
+        world.departures.exited(EngineExited("early", 7, 4, note="ended with exit code 4"))
+        (crash,) = world.scheduler.crashes
+        assert (crash.id, crash.uuid, crash.reason, crash.code) == (-1, "early", "ended with exit code 4", 4)
+
+    @pytest.mark.parametrize(
+        "exited",
+        [EngineExited("e", 1, 0), EngineExited("e", 1, -15, expected=True)],
+        ids=["left well", "was told to"],
+    )
+    def test_others_are_not(self, world, exited):
+        world.departures.exited(exited)
+        assert not world.scheduler.crashes
+
+    def test_one_that_had_come_is_not_told_twice(self, world):
+        world.departures.joined("e")
+        number = world.engine("e")
+        world.departures.hung_up(number)
+        world.departures.exited(DEATH)
+        world.departures.exited(DEATH)
+        assert [crash.id for crash in world.scheduler.crashes] == [number]

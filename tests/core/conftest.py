@@ -26,8 +26,8 @@ class Desk:
     def join_client(self):
         return self.scheduler.client_joined("someone", "token", self.now)
 
-    def join(self, wanted=-1):
-        return self.scheduler.engine_joined("uuid", 7, "node", wanted, self.now)
+    def join(self, wanted=-1, **place):
+        return self.scheduler.engine_joined("uuid", 7, "node", wanted, self.now, **place)
 
     def ids(self, count, client=None):
         first = (client or self.client).highest

@@ -74,3 +74,23 @@ def test_the_load_counts_all_an_engine_holds():
 def test_they_show_themselves():
     assert repr(client()) == "<ClientRecord 3 someone>"
     assert repr(EngineRecord(EngineInfo(1, "uuid", 1, "host"), 0.0)) == "<EngineRecord 1 balanced=0 direct=0>"
+
+
+def test_ranks_of_an_engine_set_get_ids_in_their_order(desk):
+    desk = desk(2)
+    first = [desk.join(engine_set="a", rank=rank).info for rank in (2, 0, 1)]
+    assert [(info.id, info.engine_set) for info in first] == [(4, "a"), (2, "a"), (3, "a")]
+    assert [desk.join(engine_set="b", rank=rank).info.id for rank in (1, 0)] == [6, 5]
+    # Somebody who joins between them takes no place of theirs.
+    assert desk.join(engine_set="c", rank=1).info.id == 8
+    assert desk.join().info.id == 9
+    assert desk.join(engine_set="c", rank=0).info.id == 7
+
+
+def test_ranks_that_are_started_anew_keep_their_order(desk):
+    desk = desk()
+    for rank in (1, 0):
+        desk.join(engine_set="a", rank=rank)
+    for number in (0, 1):
+        desk.scheduler.engine_left(number, "restart")
+    assert [desk.join(engine_set="a", rank=rank).info.id for rank in (1, 0)] == [3, 2]

@@ -676,3 +676,73 @@ def test_an_engine_that_has_hung_up_is_given_nothing_more(desk):
     assert d.assigned(d.engines[1]) == ids[:2]
     assert d.assigned(d.engines[0]) == []
     assert d.leave(d.engines[0]).kinds() == {bound: "ImpossibleDependency"}
+
+
+class TestRetiring:
+    def test_an_idle_engine_leaves_at_once(self, desk):
+        d = desk(engines=2)
+        d.scheduler.engine_retires(1)
+        d.turn()
+        assert [message.targets for message in d.sent(m.Shutdown, 1)] == [[1]]
+        assert d.sent(m.Shutdown, 0) == []
+
+    def test_what_it_has_not_begun_goes_to_others_and_the_rest_is_awaited(self, desk):
+        d = desk(engines=2, hwm=2)
+        ids = d.submit(4)
+        d.turn()
+        first, second = d.engines
+        mine = d.assigned(second)
+        assert sorted([*d.assigned(first), *mine]) == ids
+        d.scheduler.engine_retires(1)
+        d.turn()
+        assert [message.count for message in d.sent(m.Return, 1)] == [2]
+        d.scheduler.tasks_returned(second, mine[1:], d.now)
+        d.turn()
+        assert d.sent(m.Shutdown) == []
+        d.finish(first, *[number for number in ids if number not in mine])
+        assert d.assigned(first) == mine[1:]
+        d.finish(second, mine[0])
+        assert len(d.sent(m.Shutdown, 1)) == 1
+        d.submit(3)
+        d.turn()
+        assert d.assigned(second) == []
+
+    def test_requests_addressed_to_it_are_done(self, desk):
+        d = desk(engines=1)
+        (number,) = d.request([0])
+        d.turn()
+        d.scheduler.engine_retires(0)
+        assert d.turn().sent(m.Shutdown) == []
+        d.scheduler.results_arrived(d.engines[0], [m.Result(number, m.Status.OK, b"")], [], d.now)
+        d.scheduler.settle()
+        assert len(d.turn().sent(m.Shutdown, 0)) == 1
+
+    def test_one_that_dies_meanwhile_is_forgotten(self, desk):
+        d = desk(engines=1)
+        d.request([0])
+        d.turn()
+        d.scheduler.engine_retires(0)
+        d.leave(d.engines[0])
+        d.scheduler.engine_retires(0)
+        assert d.turn().sent(m.Shutdown) == []
+
+
+class TestCrashes:
+    def test_clients_hear_how_an_engine_ended(self, desk):
+        d = desk(engines=1)
+        end = m.Departure(0, d.engines[0].info.uuid, "killed by SIGKILL", crashed=True, code=-9)
+        d.leave(d.engines[0], end=end)
+        assert [news.left for news in d.sent(m.News, d.client.number) if news.left] == [[end]]
+        assert list(d.scheduler.crashes) == [end]
+
+    def test_an_engine_that_never_came(self, desk):
+        d = desk(engines=1)
+        end = m.Departure(-1, "it", "exit code 4", crashed=True, code=4)
+        d.scheduler.engine_stillborn(end)
+        assert d.turn().sent(m.News, d.client.number)[-1].left == [end]
+        assert list(d.scheduler.engines) == [0]
+
+    def test_those_that_were_stopped_are_no_crashes(self, desk):
+        d = desk(engines=1)
+        d.leave(d.engines[0])
+        assert list(d.scheduler.crashes) == []

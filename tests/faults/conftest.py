@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from enginery.cluster.cluster import Cluster
+from waiting import PATIENCE, wait_until
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows
-
-#: Longest wait for anything, in seconds; reached only when something is broken.
-PATIENCE = 30
 
 
 class Scene:
@@ -54,14 +51,6 @@ def is_alive(process):
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
-
-
-def wait_until(condition, told=lambda: "it never came true"):
-    """For what nobody can wait for: look until ``condition`` is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.005)
 
 
 @pytest.fixture

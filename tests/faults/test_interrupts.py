@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-PATIENCE = 30
+from waiting import PATIENCE, wait_until
+
 pytestmark = pytest.mark.slow
 
 HEAD = """
@@ -38,13 +39,6 @@ rc = ipp.Client(json.loads(sys.argv[1]))
 dv, lv = rc[:], rc.load_balanced_view()
 """
 )
-
-
-def wait_until(condition, told=lambda: "it never came true"):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, told()
-        time.sleep(0.005)
 
 
 @pytest.fixture

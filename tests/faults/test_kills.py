@@ -144,10 +144,13 @@ class TestTheirKeepers:
         wait_until(lambda: len(scene.host.children()) == 3, scene.host.children)
         rc[0].apply_sync(int)
         result = rc[0].apply_async(time.sleep, 60)
-        time.sleep(0.3)  # the new one says hello
-        rc.send_signal("SIGINT", targets=0)
-        error = result.exception(PATIENCE)
-        assert "KeyboardInterrupt" in str(error)
+
+        def is_interrupted():  # as soon as the task runs, and the new one has said hello
+            rc.send_signal("SIGINT", targets=0)
+            return result.done()
+
+        wait_until(is_interrupted)
+        assert "KeyboardInterrupt" in str(result.exception(PATIENCE))
         scene.engines[0].kill()
         wait_until(lambda: rc.ids == [1])
         assert rc[1].apply_sync(int) == 0

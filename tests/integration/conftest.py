@@ -6,22 +6,15 @@ import sys
 
 import pytest
 
-from enginery.cluster.cluster import Cluster
+from clusters import cluster
+
+__all__ = ["cluster"]
 
 #: Seconds that an engine may take to end what a test left there.
 PATIENCE = 20.0
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """Two engines, started and connected; ``cluster.client`` is the client."""
-    cluster = Cluster(n=2, profile_dir=str(tmp_path_factory.mktemp("profile")))
-    cluster.client = cluster.start_and_connect_sync()
-    yield cluster
-    cluster.stop_cluster_sync()
 
 
 @pytest.fixture

@@ -139,12 +139,15 @@ class TestOperations:
             rc[1].apply_sync(lambda: 1 / 0)
 
     def test_signals_and_aborts(self, rc):
-        result = rc[0].apply_async(time.sleep, PATIENCE)
-        time.sleep(0.1)
+        def begun():
+            result = rc[0].execute(f"print('begun'); import time; time.sleep({PATIENCE})")
+            assert rc.link.wait_for(lambda: "begun" in result.stdout, PATIENCE)
+            return result
+
+        result = begun()
         rc.send_signal("SIGINT", targets=0)
         assert "KeyboardInterrupt" in str(result.exception(PATIENCE))
-        running = rc[0].apply_async(time.sleep, PATIENCE)
-        time.sleep(0.1)
+        running = begun()
         running.abort(interrupt=True)
         with pytest.raises(ipp.TaskAborted):
             running.get(PATIENCE)

@@ -139,3 +139,11 @@ def test_garbage_is_always_a_connection_file_error(garbage):
 )
 def test_endpoints(url):
     check_endpoint(url)
+
+
+def test_the_oldest_form_is_of_the_kind_its_reader_wants():
+    text = '{"url": "tcp://h:5", "exec_key": "k", "ssh": "login", "location": "h"}'
+    assert [loads(text, kind=kind).kind for kind in ("client", "engine")] == ["client", "engine"]
+    assert loads(text, kind="engine").ssh == "login"
+    with pytest.raises(ConnectionFileError, match="no 'kind'"):
+        loads(text)

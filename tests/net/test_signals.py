@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -45,3 +46,23 @@ def test_what_is_ignored_stays_ignored():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_program_that_is_about_to_be_gone_is_not_ended_twice():
+    code = """
+import os, signal
+from enginery.net.signals import SignalWatch, end_once
+end_once()
+watch = SignalWatch()
+os.kill(os.getpid(), signal.SIGTERM)
+print(watch.take() == [signal.SIGTERM])
+watch.close()
+os.kill(os.getpid(), signal.SIGTERM)
+print("still there")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split("\n")[:2]) == (0, ["True", "still there"])
+    early = (
+        "import os, signal\nfrom enginery.net.signals import end_once\nend_once()\nos.kill(os.getpid(), signal.SIGTERM)"
+    )
+    assert subprocess.run([sys.executable, "-c", early], check=False).returncode == -signal.SIGTERM

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from enginery.core import questions
 from enginery.core.actions import To
 from enginery.core.invariants import check, check_dealt
+from enginery.core.journal import Journal
 from enginery.core.placement import SCHEMES
 from enginery.core.scheduler import Scheduler
 from enginery.wire import messages as m
@@ -53,7 +54,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @initialize(scheme=st.sampled_from(sorted(SCHEMES)), hwm=st.sampled_from([None, None, 0, 1, 3]), seed=PICK)
     def begin(self, scheme, hwm, seed):
-        self.scheduler = Scheduler(random=Random(seed), scheme=scheme, hwm=hwm)
+        self.scheduler = Scheduler(random=Random(seed), scheme=scheme, hwm=hwm, journal=Journal())
         self.now = 0.0
         self.clients = {}
         self.engines = {}
@@ -348,6 +349,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.turn()
         for task in self.accepted:
             assert self.replies[task] == 1 or task >> m.CLIENT_SHIFT in self.gone, f"{task:#x} has no reply"
+        noted = Counter(task.id for ended in scheduler.journal.take() for task in ended.tasks)
+        assert noted == Counter(list(self.accepted)), "each task is noted once when it ends"
+        assert not scheduler.journal.direct
+        assert not scheduler.journal.said
         assert not scheduler.admission
         assert not scheduler.book.waiting
         assert not scheduler.dealer.lanes

@@ -33,7 +33,7 @@ def summary() -> str:
     """One line for the end of a run."""
     left = ROWS - tested() - replaced()
     text = f"seed rows: {len(tested())} tested, {len(replaced() - tested())} replaced, {len(left)} open"
-    return f"{text}: {sorted(left)}" if left else text
+    return f"{text}: {', '.join(map(str, sorted(left)))}" if left else text
 
 
 def _marks(path: Path) -> list[int]:

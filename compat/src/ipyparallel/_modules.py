@@ -86,8 +86,7 @@ def fill(module: ModuleType) -> None:
 def homes_of(row: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Every name of a row -> the module that has it, and its name there."""
     homes: dict[str, tuple[str, str]] = {}
-    for place, names in row.items():
-        home = place.strip()
+    for home, names in row.items():
         for word in names.split():
             if word == "*":
                 found = import_module(home)

@@ -10,11 +10,16 @@ _LAUNCHERS = {
     "enginery.cluster.launchers.local": "LocalProcessLauncher LocalControllerLauncher LocalEngineSetLauncher",
     "enginery.cluster.registry": "abbreviate_launcher_class find_launcher_class",
 }
-_RESULTS = {"enginery.client.result": "AsyncResult", "enginery.client.map_result": "AsyncMapResult"}
-_CONTROLLER = {"enginery.cli.ipcontroller": "IPController main launch_new_instance=main"}
-_ENGINE = {"enginery.cli.ipengine": "IPEngine main launch_new_instance=main"}
+_RESULTS = {
+    "enginery.client.result": "AsyncResult",
+    "enginery.client.map_result": "AsyncMapResult",
+    "enginery.client.recorded": "AsyncHubResult",
+}
+_CONTROLLER = {"enginery.cli.ipcontroller": "IPController IPControllerApp=IPController main launch_new_instance=main"}
+_ENGINE = {"enginery.cli.ipengine": "IPEngine IPEngineApp=IPEngine main launch_new_instance=main"}
+_LOGGER = {"enginery.cli.iplogger": "IPLogger IPLoggerApp=IPLogger LogWatcher main launch_new_instance=main"}
 _CLUSTER = {
-    "enginery.cli.ipcluster": "IPCluster main launch_new_instance=main",
+    "enginery.cli.ipcluster": "IPCluster IPClusterApp=IPCluster main launch_new_instance=main",
     "enginery.cli.cluster_start": "IPClusterEngines IPClusterStart",
     "enginery.cli.cluster_look": "IPClusterClean IPClusterList IPClusterStop",
 }
@@ -24,10 +29,12 @@ MODULES: dict[str, dict[str, str]] = {
     "ipyparallel": {"enginery": "* load_ipython_extension"},
     "ipyparallel.apps": {},
     "ipyparallel.apps.baseapp": {"enginery.config.application": "BaseParallelApplication"},
-    "ipyparallel.apps.ipclusterapp": {**_CLUSTER, "enginery.cli.ipcluster ": "IPClusterApp=IPCluster"},
-    "ipyparallel.apps.ipcontrollerapp": {**_CONTROLLER, "enginery.cli.ipcontroller ": "IPControllerApp=IPController"},
-    "ipyparallel.apps.ipengineapp": {**_ENGINE, "enginery.cli.ipengine ": "IPEngineApp=IPEngine"},
+    "ipyparallel.apps.ipclusterapp": _CLUSTER,
+    "ipyparallel.apps.ipcontrollerapp": _CONTROLLER,
+    "ipyparallel.apps.ipengineapp": _ENGINE,
+    "ipyparallel.apps.iploggerapp": _LOGGER,
     "ipyparallel.apps.launcher": _LAUNCHERS,
+    "ipyparallel.apps.logwatcher": _LOGGER,
     "ipyparallel.client": {
         **_RESULTS,
         "enginery.client.client": "Client",
@@ -56,18 +63,23 @@ MODULES: dict[str, dict[str, str]] = {
     },
     "ipyparallel.cluster": {
         "enginery.cluster.cluster": "Cluster",
-        "enginery.cluster.manager": "ClusterManager clean_cluster_files",
+        "enginery.cluster.cleaning": "clean_cluster_files",
+        "enginery.cluster.manager": "ClusterManager",
     },
     "ipyparallel.cluster.app": _CLUSTER,
     "ipyparallel.cluster.cluster": {
         "enginery.cluster.cluster": "Cluster",
-        "enginery.cluster.manager": "ClusterManager clean_cluster_files",
+        "enginery.cluster.cleaning": "clean_cluster_files",
+        "enginery.cluster.manager": "ClusterManager",
     },
     "ipyparallel.cluster.launcher": _LAUNCHERS,
     "ipyparallel.controller": {},
     "ipyparallel.controller.app": _CONTROLLER,
     "ipyparallel.controller.dependency": _DEPEND,
+    "ipyparallel.controller.dictdb": {"enginery.config.stores": "DictDB"},
     "ipyparallel.controller.heartmonitor": {"enginery.config.controller": "HeartMonitor"},
+    "ipyparallel.controller.mongodb": {"enginery.config.stores": "MongoDB"},
+    "ipyparallel.controller.sqlitedb": {"enginery.config.stores": "SQLiteDB"},
     "ipyparallel.controller.task_scheduler": {"enginery.config.controller": "TaskScheduler"},
     "ipyparallel.datapub": {"enginery.datapub": "publish_data"},
     "ipyparallel.engine": {},
@@ -75,6 +87,7 @@ MODULES: dict[str, dict[str, str]] = {
     "ipyparallel.engine.datapub": {"enginery.datapub": "publish_data"},
     "ipyparallel.error": {"enginery.errors": "*"},
     "ipyparallel.joblib": {"enginery.integrations.joblib": "register register_joblib_backend"},
+    "ipyparallel.logger": _LOGGER,
     "ipyparallel.serialize": _SERIALIZE,
     "ipyparallel.util": {
         "datetime": "utc=UTC",
@@ -88,15 +101,15 @@ PROGRAMS = {
     "ipyparallel.cluster": "enginery.cluster",
     "ipyparallel.controller": "enginery.controller",
     "ipyparallel.engine": "enginery.engine",
+    "ipyparallel.logger": "enginery.logger",
 }
 
 _PACK = "values are packed by enginery itself; use PrePickled(value) to pack one only once"
 _CAN = "there are no tables of types any more; give a class __reduce__, or use copyreg, or use_cloudpickle()"
-_HISTORY = "the controller keeps no database of tasks; keep the AsyncResults that you need"
+_EXTENSION = "start clusters with Cluster() from the notebook"
 
 #: Names and modules that have no equivalent -> what to do instead. A name counts in every module.
 GONE = {
-    "AsyncHubResult": "results come to the client that asked; get_result() of that client has them",
     "can": _CAN,
     "can_map": _CAN,
     "deserialize_object": _PACK,
@@ -105,17 +118,24 @@ GONE = {
     "uncan": _CAN,
     "uncan_map": _CAN,
     "unpack_apply_message": _PACK,
+    "MultipleInstanceError": "traitlets.config has it",
+    **dict.fromkeys(
+        (
+            "load_jupyter_server_extension",
+            "_load_jupyter_server_extension",
+            "_jupyter_server_extension_paths",
+            "_jupyter_nbextension_paths",
+            "_jupyter_labextension_paths",
+        ),
+        _EXTENSION,
+    ),
     "LocalEngineLauncher": "LocalEngineSetLauncher starts engines, one or many",
     "utcnow": "use datetime.now(UTC) of the standard library",
     "ipyparallel.client.futures": "AsyncResult is a Future; there are no message futures below it",
-    "ipyparallel.controller.dictdb": _HISTORY,
     "ipyparallel.controller.hub": "the controller is one process; Client asks it what it knows",
-    "ipyparallel.controller.mongodb": _HISTORY,
-    "ipyparallel.controller.sqlitedb": _HISTORY,
     "ipyparallel.engine.kernel": "an engine is no kernel of itself; bind_kernel() lets consoles attach to it",
     "ipyparallel.engine.nanny": "engines are watched by a nanny that comes with them",
-    "ipyparallel.logger": "give the commands --log-to-file",
-    "ipyparallel.nbextension": "start clusters with Cluster() from the notebook",
+    "ipyparallel.nbextension": _EXTENSION,
     "ipyparallel.serialize.canning": _CAN,
     "ipyparallel.serialize.serialize": _PACK,
     "ipyparallel.shellcmd": "start programs on other hosts with ssh",

@@ -33,6 +33,8 @@ class IPCluster(IPClusterApplication):
         """A first word that is no subcommand is named as such."""
         word = next((each for each in argv if not each.startswith("-")), None)
         if word is not None and word == argv[0]:
+            if word == "nbextension":
+                self.fail("`nbextension` was for notebooks before version 7; start clusters with Cluster().", USAGE)
             self.fail(f"there is no subcommand {word!r}. There are {', '.join(self.subcommands)}.", USAGE)
         super().reject_unknown(argv)
 

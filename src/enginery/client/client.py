@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -12,14 +13,15 @@ from typing import Any, Final, Self
 from enginery.client import active
 from enginery.client.balanced import LoadBalancedView
 from enginery.client.broadcast import BroadcastView
-from enginery.client.connect import find_connection, through
+from enginery.client.connect import find_connection, reach
 from enginery.client.direct import DirectView
 from enginery.client.executor import ViewExecutor
-from enginery.client.jobs import Jobs
 from enginery.client.link import Link
 from enginery.client.log import Log
 from enginery.client.metadata import message_id
+from enginery.client.records import Records
 from enginery.client.targets import Deadline
+from enginery.errors import NoRecord
 from enginery.net.addresses import loopback_mismatch
 from enginery.wire.messages import CLIENT_SHIFT
 
@@ -33,7 +35,7 @@ _OF_OLD: Final = frozenset(
 )  # fmt: skip
 
 
-class Client(Jobs):
+class Client(Records):
     """A connection to a controller, and the way to its engines. Thread-safe.
 
     Args:
@@ -44,10 +46,11 @@ class Client(Jobs):
         ipython_dir: Folder of all profiles.
         context: Not needed.
         debug: Kept as an attribute for programs that look at it.
-        sshserver: Reach the controller through this ssh server.
-        sshkey: Not needed yet.
-        password: Not needed yet.
-        paramiko: Not needed.
+        sshserver: Reach the controller through this ssh server, ``[user@]server[:port]``. Where the connection file names
+            one, and the controller is on another host, that is done without being asked.
+        sshkey: File of the private key for it, where ssh does not find it by itself.
+        password: Cannot be used, and is refused: ssh asks keys and agents only.
+        paramiko: True is refused: tunnels are made by OpenSSH's client.
         timeout: Seconds to wait for the file, and for the controller to answer.
         cluster_id: Which cluster of the profile.
         cluster: The ``Cluster`` it belongs to.
@@ -55,6 +58,7 @@ class Client(Jobs):
     Raises:
         FileNotFoundError: There is no connection file (an OSError).
         ConnectionFileError: It is damaged (a ValueError).
+        TunnelError: ssh did not get through, with what it said (a ConnectionError).
         TimeoutError: Nothing answers there.
         Refused: The controller does not want us.
     """
@@ -70,9 +74,9 @@ class Client(Jobs):
         context: Any = None,  # noqa: ARG002 - see the docstring, likewise below
         debug: bool = False,
         sshserver: str | None = None,
-        sshkey: str | None = None,  # noqa: ARG002
-        password: str | None = None,  # noqa: ARG002
-        paramiko: bool | None = None,  # noqa: ARG002
+        sshkey: str | Path | None = None,
+        password: str | None = None,
+        paramiko: bool | None = None,
         timeout: float = 10,
         cluster_id: str | None = None,
         cluster: Any = None,
@@ -98,10 +102,18 @@ class Client(Jobs):
             cluster_id=cluster_id,
             timeout=timeout,
         )
-        info = through(info, sshserver)
+        left = max(1.0, deadline.left() or 0.0)
+        info, self._tunnel = reach(
+            info, sshserver=sshserver, sshkey=sshkey, password=password, paramiko=paramiko, timeout=left
+        )
         if warning := loopback_mismatch(info):
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
-        self.link = Link.connect(info, timeout=max(1.0, deadline.left() or 0.0))
+        trouble = self._tunnel.trouble if self._tunnel is not None else str
+        try:
+            self.link = Link.connect(info, timeout=max(1.0, deadline.left() or 0.0), trouble=trouble)
+        except BaseException:
+            self._let_tunnel_go()
+            raise
         self._watch_engines()
         active.greet(self)
 
@@ -113,6 +125,7 @@ class Client(Jobs):
         client.profile = client.source = ""
         client.cluster = cluster
         client.log = Log()
+        client._tunnel = None
         client.link = link
         client._watch_engines()
         return client
@@ -175,7 +188,13 @@ class Client(Jobs):
         self.link.signal(ids, sig)
 
     def shutdown(
-        self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = False,
+        block: bool | None = None,
+        *,
+        finish: bool = False,
     ) -> None:
         """Stop engines.
 
@@ -184,6 +203,8 @@ class Client(Jobs):
             restart: Start them anew.
             hub: Stop all engines and the controller, and close this client.
             block: Wait until they are gone.
+            finish: Let them end what they have begun; balanced tasks they have not begun run elsewhere. Without it,
+                what still runs after a second is lost.
         """
         if hub:
             self.link.shutdown(self.ids, restart=restart, controller=True)
@@ -192,7 +213,7 @@ class Client(Jobs):
         ids, _ = self.resolve(targets)
         engines = self.link.engines
         leaving = {(each, engines[each].uuid) for each in ids}
-        self.link.shutdown(ids, restart=restart)
+        self.link.shutdown(ids, restart=restart, finish=finish)
         if self.block if block is None else block:
             self.link.wait_for(lambda: leaving.isdisjoint((e.id, e.uuid) for e in self.link.engines.values()))
 
@@ -219,26 +240,41 @@ class Client(Jobs):
         """How much work engines have.
 
         Returns ``{engine: {"queue": …, "completed": …, "tasks": …}, "unassigned": …}``: counts, or lists of message ids if
-        ``verbose``. For an int target, the entry of that engine alone.
+        ``verbose`` (``completed``: those that are recorded). For an int target, the entry of that engine alone.
         """
         everything = targets is None or (isinstance(targets, str) and targets == "all")
         ids, scalar = (None, False) if everything else self.resolve(targets)
         answer = self.link.ask("queue_status", {"targets": ids, "verbose": verbose})
         assert isinstance(answer, dict), "queue_status is answered by a mapping"
-        status = {int(key) if key.isdecimal() else key: self._named(value) for key, value in answer.items()}
+        sessions = self.link.ask("sessions") if verbose else {}
+        assert isinstance(sessions, dict), "sessions by number of the client"
+        status = {int(key) if key.isdecimal() else key: self._named(value, sessions) for key, value in answer.items()}
+        if verbose:
+            self._add_completed(status)
         return status[ids[0]] if scalar and ids else status
 
-    def _named(self, value: Any) -> Any:
-        """Task ids as message ids, wherever they stand. Those of other clients begin with their number."""
+    def _named(self, value: Any, sessions: dict[str, str]) -> Any:
+        """Task ids as message ids, wherever they stand."""
         if isinstance(value, dict):
-            return {key: self._named(each) for key, each in value.items()}
+            return {key: self._named(each, sessions) for key, each in value.items()}
         if isinstance(value, list):
-            return [self._name(each) for each in value]
+            return [self._name(each, sessions) for each in value]
         return value
 
-    def _name(self, task: int) -> str:
+    def _name(self, task: int, sessions: dict[str, str]) -> str:
         owner = task >> CLIENT_SHIFT
-        return message_id(self.session if owner == self.link.number else f"client{owner}", task)
+        known = self.session if owner == self.link.number else sessions.get(str(owner), f"client{owner}")
+        return message_id(known, task)
+
+    def _add_completed(self, status: dict[Any, Any]) -> None:
+        """Name what engines have completed, as far as it is recorded."""
+        uuids = {self.link.engines[each].uuid: status[each] for each in status if each in self.link.engines}
+        for engine in uuids.values():
+            engine["completed"] = []
+        ended = {"engine_uuid": {"$in": list(uuids)}, "completed": {"$ne": None}}
+        with suppress(NoRecord):
+            for record in self.db_query(ended, ["engine_uuid"]):
+                uuids[record["engine_uuid"]]["completed"].append(record["msg_id"])
 
     def become_dask(
         self,
@@ -278,6 +314,12 @@ class Client(Jobs):
         """Close the connection. Results that have not come will not come. Calls after the first do nothing."""
         del linger
         self.link.close()
+        self._let_tunnel_go()
+
+    def _let_tunnel_go(self) -> None:
+        tunnel, self._tunnel = self._tunnel, None
+        if tunnel is not None:
+            tunnel.release()
 
     def __enter__(self) -> Self:
         return self

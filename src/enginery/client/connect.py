@@ -8,12 +8,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from enginery.errors import ConnectionFileError
 from enginery.net import connection_file
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.profile_paths import find_connection_file, wait_for_file
+from enginery.net.ssh_server import check_arguments, server_for
+
+if TYPE_CHECKING:
+    from enginery.net.tunnel import Tunnel
 
 #: A file that appears within this time is not worth a message, in seconds.
 SILENCE = 0.5
@@ -40,7 +44,9 @@ def find_connection(
     if isinstance(connection_info, ConnectionInfo):
         return _checked(connection_info, "the connection info"), "the connection info"
     if isinstance(connection_info, Mapping):
-        return _checked(connection_file.load(connection_info), "the connection info"), "the connection info"
+        return _checked(
+            connection_file.load(connection_info, kind="client"), "the connection info"
+        ), "the connection info"
     if isinstance(connection_info, str) and "://" in connection_info:
         raise ValueError(
             f"{connection_info!r} is a URL, which does not hold the keys to connect. Pass the path of the controller's "
@@ -74,7 +80,7 @@ def _await_file(path: Path, timeout: float) -> None:
 
 def _read(path: Path) -> tuple[ConnectionInfo, str]:
     source = f"connection file {str(path)!r}"
-    return _checked(connection_file.load(path), source), source
+    return _checked(connection_file.load(path, kind="client"), source), source
 
 
 def _checked(info: ConnectionInfo, source: str) -> ConnectionInfo:
@@ -82,9 +88,32 @@ def _checked(info: ConnectionInfo, source: str) -> ConnectionInfo:
         raise ConnectionFileError(
             f"{source} is for engines and opens the engines' port only. Use the one that is named …-client.json."
         )
-    return info
+    return connection_file.with_keys(info, connection_file.keys_in_environment())
 
 
-def through(info: ConnectionInfo, sshserver: str | None) -> ConnectionInfo:
-    """The same info, to be reached through an ssh server if one is given."""
-    return replace(info, ssh=sshserver) if sshserver else info
+def reach(
+    info: ConnectionInfo,
+    *,
+    sshserver: str | None,
+    sshkey: str | Path | None,
+    password: str | None,
+    paramiko: bool | None,
+    timeout: float,
+) -> tuple[ConnectionInfo, Tunnel | None]:
+    """What to dial from this host, and the tunnel it leads through, if it takes one: hold it as long as it is used.
+
+    A server that is named is used in any case, the one in the connection file where the controller is on another host.
+
+    Raises:
+        ValueError: The server is none, or OpenSSH's client cannot do what is asked for.
+        TunnelError: The tunnel does not come up within ``timeout`` seconds.
+    """
+    if not (sshserver or info.ssh or password or paramiko):
+        return info, None
+    check_arguments(password, paramiko)
+    server = sshserver or server_for(info)
+    if not server:
+        return replace(info, ssh=""), None
+    from enginery.net.tunnel import through  # with all it takes to start programs; few clients need it
+
+    return through(info, server, key=sshkey or "", timeout=timeout)

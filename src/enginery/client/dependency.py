@@ -84,7 +84,7 @@ def for_wire(value: Any, client: Jobs) -> messages.Dependency | None:
     if type(value) is list or type(value) is tuple:
         ids = []
         for each in value:
-            if isinstance(each, Described) and each.client is client and each._many is None:
+            if isinstance(each, Described) and each.client is client and each._many is None and not each._texts:
                 ids.append(each._first)
             else:
                 ids += _ids(each, client)
@@ -102,6 +102,8 @@ def for_wire(value: Any, client: Jobs) -> messages.Dependency | None:
 
 def _ids(value: Any, client: Jobs) -> list[int]:
     if isinstance(value, Described):
+        if value._texts:  # the ids under which it waits are none of the requests
+            return _ids(list(value._texts), client)
         if value.client is client:
             return [value._first] if value._many is None else value._all_ids()
         other = value.client.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +28,9 @@ class _Entry:
 class Described(Receiver):
     """What is known about requests besides their values."""
 
+    #: Message ids of the requests, where they are not this client's own or it has forgotten them; see AsyncHubResult.
+    _texts: Sequence[str] = ()
+
     msg_id = _Entry()
     submitted = _Entry()
     started = _Entry()
@@ -51,7 +55,14 @@ class Described(Receiver):
     @property
     def msg_ids(self) -> list[str]:
         """The message ids of its requests."""
-        return [message_id(self.client.session, each) for each in self._all_ids()]
+        return [self._message_id_at(index) for index in range(self._size())]
+
+    def _message_id_at(self, index: int) -> str:
+        """The message id of request ``index``."""
+        if isinstance(self._many, Joined):
+            part, inner = self._many.source(index)
+            return cast("Described", part)._message_id_at(inner)
+        return message_id(self.client.session, self._id_at(index))
 
     @property
     def metadata(self) -> Any:
@@ -71,7 +82,7 @@ class Described(Receiver):
         engine = self.reply_engine(index)
         info = self.client.engine_info(engine, self._method)
         found = Metadata(
-            msg_id=message_id(self.client.session, self._id_at(index)),
+            msg_id=self._message_id_at(index),
             submitted=moment(self._submitted),
             started=moment(started),
             completed=moment(finished),

@@ -81,25 +81,6 @@ class Jobs(EngineTargets):
             )
         return found
 
-    def get_result(self, ids: Any = None, block: bool | None = None, owner: bool = True) -> Any:
-        """The AsyncResult of some requests of this client.
-
-        Args:
-            ids: A message id, a position in ``history``, a result, or a list of them. Default: the latest.
-            block: Return the value instead.
-            owner: Kept for programs that pass it.
-
-        Raises KeyError for requests of which nobody has the result any more.
-        """
-        if ids is None:
-            ids = -1
-        found = self._jobs(ids)
-        if not all(isinstance(each, AsyncResult) for each in found):
-            raise TypeError(f"get_result() takes message ids and results, not {ids!r}.")
-        result = found[0] if len(found) == 1 else AsyncResult.join(*found)
-        result.owner = owner
-        return result.get() if (self.block if block is None else block) else result
-
     def _jobs(self, jobs: Any) -> list[Any]:
         """Futures for whatever stands for jobs."""
         if isinstance(jobs, concurrent.futures.Future):
@@ -107,16 +88,20 @@ class Jobs(EngineTargets):
         if isinstance(jobs, str):
             return [self.find_result(jobs)]
         if isinstance(jobs, int):
-            history = self.message_ids()
-            try:
-                return [self.find_result(history[jobs])]
-            except IndexError:
-                raise IndexError(f"There is no request {jobs} in the history, which has {len(history)}.") from None
+            return [self.find_result(self._at(jobs))]
         if isinstance(jobs, Iterable):
             return [each for job in jobs for each in self._jobs(job)]
         raise TypeError(
             f"Jobs are message ids, positions in the history, results or collections of them, not {jobs!r}."
         )
+
+    def _at(self, position: int) -> str:
+        """The message id at a position in the history."""
+        history = self.message_ids()
+        try:
+            return history[position]
+        except IndexError:
+            raise IndexError(f"There is no request {position} in the history, which has {len(history)}.") from None
 
     # --- waiting --------------------------------------------------------------------------------------------------
 

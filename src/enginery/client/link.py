@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Self
 from enginery.client.callbacks import Callbacks
 from enginery.client.sharing import Sharing
 from enginery.core.requests import OVERHEAD, Requests
-from enginery.errors import ConnectionLost, Refused, VersionMismatch
-from enginery.net.addresses import endpoints_to_try
+from enginery.errors import ConnectionLost, KernelError, NoRecord, Refused, VersionMismatch
+from enginery.net.addresses import quoted
 from enginery.net.away import Away
 from enginery.net.line import Line
 from enginery.net.sockets import dial, redial
@@ -43,6 +43,8 @@ ID_BLOCK: Final = 4096
 FIRST_WINDOW: Final = 64 << 20
 #: Tasks taken back by one message: to end them takes the controller's time, and others want their turn.
 MOST_ABORTS: Final = 5_000
+#: What an answer may raise besides ValueError.
+_KINDS: Final[dict[str, type[Exception]]] = {"NoRecord": NoRecord, "KernelError": KernelError}
 #: How long callbacks may take when the link is closed, in seconds.
 LAST_CALLS: Final = 1.0
 
@@ -87,8 +89,8 @@ class Link:
     # --- life ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, info: ConnectionInfo, *, timeout: float = 10.0) -> Self:
-        """Dial the controller and introduce this client.
+    def connect(cls, info: ConnectionInfo, *, timeout: float = 10.0, trouble: Callable[[], str] = str) -> Self:
+        """Dial the controller and introduce this client. ``trouble`` tells what is known of why nobody answers.
 
         Raises TimeoutError if nothing answers within ``timeout`` seconds, Refused (VersionMismatch) if the
         controller does not want this client.
@@ -97,7 +99,7 @@ class Link:
             link = cls(info)
         except OSError as error:
             msg = (
-                f"Nobody listens at {endpoints_to_try(info)[0]} ({error.strerror}): the controller (pid {info.pid}) is "
+                f"Nobody listens at {quoted(info)} ({error.strerror}): the controller (pid {info.pid}) is "
                 "gone. `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
             raise TimeoutError(msg) from error
@@ -108,7 +110,7 @@ class Link:
             answered = link._line.wait_for(
                 lambda: bool(requests.welcome or requests.refused or link._lost is not None), timeout
             )
-            link._judge(answered=answered, timeout=timeout)
+            link._judge(answered=answered, timeout=timeout, trouble=trouble)
         except BaseException:
             link._line.close()
             raise
@@ -117,20 +119,20 @@ class Link:
     def _hello(self) -> m.ClientHello:
         return m.ClientHello(m.VERSION, self.session, os.getpid(), socket.gethostname(), _user())
 
-    def _judge(self, *, answered: bool, timeout: float) -> None:
+    def _judge(self, *, answered: bool, timeout: float, trouble: Callable[[], str]) -> None:
         """Take the answer to the hello in, or raise."""
         welcome, refused = self._requests.welcome, self._requests.refused
-        where = endpoints_to_try(self.info)[0]
+        where = quoted(self.info)
         if refused is not None:
             kind = VersionMismatch if refused.kind == "VersionMismatch" else Refused
             raise kind(f"The controller at {where} refused this client: {refused.reason}")
         if welcome is None:
             who = f"controller pid {self.info.pid} on {self.info.location or 'this host'}"
             what = self._lost or f"Nothing answered within {timeout:g} s"
-            msg = (
-                f"{what} ({who}, dialled at {where}). Is it running? `ipcluster list` shows clusters; "
-                "an old connection file is replaced when a cluster starts."
+            why = trouble() or (
+                "Is it running? `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
+            msg = f"{what} ({who}, dialled at {where}). {why}"
             raise TimeoutError(msg) if answered is False else ConnectionLost(msg)
         self.number = welcome.number
         self._next_id = welcome.number << m.CLIENT_SHIFT
@@ -186,6 +188,20 @@ class Link:
         with self._line.lock:
             outstanding = self._requests.outstanding
             outstanding.update((task, sink) for task in tasks if task in outstanding)
+
+    def expect(self, tasks: Sequence[int], sink: Sink) -> None:
+        """Have what comes under some ids go to a sink: they are about to be asked for by a question.
+
+        Raises ConnectionLost if there is no connection any more.
+        """
+        if self._lost is not None:
+            raise ConnectionLost(self._lost)
+        self._requests.outstanding.update(dict.fromkeys(tasks, sink))
+
+    def expect_no_more(self, tasks: Sequence[int]) -> None:
+        """The question was in vain."""
+        for task in tasks:
+            self._requests.outstanding.pop(task, None)
 
     def wake(self) -> None:
         """Have every thread that waits look at its condition again: it has come true without the controller."""
@@ -312,10 +328,19 @@ class Link:
         self._answer(m.Signal(next(self._numbers), targets, sig), timeout)
 
     def shutdown(
-        self, targets: list[int], *, restart: bool = False, controller: bool = False, timeout: float | None = None
+        self,
+        targets: list[int],
+        *,
+        restart: bool = False,
+        controller: bool = False,
+        finish: bool = False,
+        timeout: float | None = None,
     ) -> None:
-        """Stop engines or start them anew, and stop the controller too if ``controller``. Raises as ``ask``."""
-        self._answer(m.Shutdown(next(self._numbers), targets, restart, controller), timeout)
+        """Stop engines or start them anew, and stop the controller too if ``controller``. Raises as ``ask``.
+
+        With ``finish``, engines end what they have begun first; what they have not begun runs elsewhere.
+        """
+        self._answer(m.Shutdown(next(self._numbers), targets, restart, controller, finish), timeout)
 
     def _answer(self, question: m.Query | m.Signal | m.Shutdown, timeout: float | None) -> object:
         if self._lost is not None:
@@ -332,7 +357,7 @@ class Link:
             answer = answers.pop(number)
         assert answer is not None
         if answer.error:
-            raise ValueError(answer.error)
+            raise _KINDS.get(answer.kind, ValueError)(answer.error)
         return answer.value
 
     # --- waiting ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ReferenceType
 
@@ -36,6 +37,7 @@ class Log:
 
     def __init__(self) -> None:
         self.entries: deque[Entry] = deque(maxlen=LENGTH)
+        self._hidden: set[int] = set()  #: requests that were purged, while others of the same result are remembered
 
     def snapshot(self, view: int | None = None) -> list[Entry]:
         """Entries, oldest first: all, or those of one view."""
@@ -53,6 +55,8 @@ class Log:
             first, count = entry.first, entry.count
             result = entry.result() if count < 0 else None
             ids: Iterable[int] = result._all_ids() if result is not None else range(first, first + abs(count))
+            if self._hidden:
+                ids = [each for each in ids if each not in self._hidden]
             found.extend(reversed(list(ids)[-LENGTH:]))
             if len(found) >= LENGTH:
                 break
@@ -62,8 +66,26 @@ class Log:
         """Results that are still in use, or still awaited; oldest first."""
         return [result for entry in self.snapshot(view) if (result := entry.result()) is not None]
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.entries.clear()
+        self._hidden.clear()
+
+    def forget(self, tasks: Iterable[int]) -> None:
+        """Forget some requests."""
+        self._hidden.update(tasks)
+        for entry in self.snapshot():
+            result = entry.result() if entry.count < 0 else None
+            ids = set(result._all_ids() if result is not None else range(entry.first, entry.first + abs(entry.count)))
+            if ids <= self._hidden:
+                with suppress(ValueError):  # it has fallen out meanwhile
+                    self.entries.remove(entry)
+                self._hidden -= ids
+
     def find(self, task: int) -> AsyncResult | None:
         """The result of one request, if anybody still has it."""
+        if task in self._hidden:
+            return None
         for entry in reversed(self.snapshot()):
             first, count = entry.first, entry.count
             if count >= 0 and not first <= task < first + count:

@@ -51,7 +51,7 @@ class AsyncMapResult(AsyncResult):
         self._return_exceptions = return_exceptions
         if sizes is not None:
             self._sizes = sizes
-            self._convert = _as_items
+            self._convert = as_items
         if join is not None:
             self._join = join
         if not ordered:
@@ -179,7 +179,7 @@ class Segment:
         self.owner.settled()
 
 
-def _as_items(result: AsyncResult, index: int, value: Any, engine: int) -> Any:  # noqa: ARG001 - as all converters
+def as_items(result: AsyncResult, index: int, value: Any, engine: int) -> Any:  # noqa: ARG001 - as all converters
     """The items of a chunk's reply. Where errors were to be kept, it is a mapping that names them by position."""
     if not isinstance(value, dict) or value.keys() != {"items", "faults"}:
         return value

@@ -201,7 +201,7 @@ class AsyncResult(Described):
         return f"{waited}{what} still awaited from {who} (first message id: {self._name_of(missing)})."
 
     def _name_of(self, missing: list[int]) -> str:
-        return message_id(self.client.session, self._id_at(missing[0] if missing else 0))
+        return self._message_id_at(missing[0] if missing else 0)
 
     def why(self) -> str:
         """Why it is not done: a sentence for each request that has not ended. Asks the controller."""
@@ -273,23 +273,7 @@ class AsyncResult(Described):
         """One result for the requests of several; it is done when all of them are. Raises ValueError for none."""
         if not results:
             raise ValueError("join() needs at least one result.")
-        pairs = [(part, index) for part in results for index in range(part._size())]
-        joined = AsyncResult(results[0].client, pairs[0][0]._id_at(pairs[0][1]) if pairs else 0, results[0]._fname)
-        joined._scalar = False
-        joined._many = Joined(list(pairs))
-        joined._ids = [part._id_at(index) for part, index in pairs]
-        joined._submitted = min(part._submitted for part in results)
-        joined._targets = [part.reply_engine(index) for part, index in pairs]
-
-        def check() -> None:
-            for waker in joined._wakers:
-                waker()
-            if all(part._ended is not None for part in results):
-                joined._ended_with(FINISHED)
-
-        for part in results:
-            part._hook(check)
-        return joined
+        return joined(AsyncResult, results)
 
     # --- as a collection ------------------------------------------------------------------------------------------
 
@@ -394,6 +378,27 @@ class AsyncResult(Described):
         else:
             state = "failed" if self._has_failed() else "finished"
         return f"<{type(self).__name__}({self._fname}): {state}>"
+
+
+def joined(kind: type[AsyncResult], results: Sequence[AsyncResult]) -> AsyncResult:
+    """One result of some kind for the requests of several."""
+    pairs = [(part, index) for part in results for index in range(part._size())]
+    whole = kind(results[0].client, pairs[0][0]._id_at(pairs[0][1]) if pairs else 0, results[0]._fname)
+    whole._scalar = False
+    whole._many = Joined(list(pairs))
+    whole._ids = [part._id_at(index) for part, index in pairs]
+    whole._submitted = min(part._submitted for part in results)
+    whole._targets = [part.reply_engine(index) for part, index in pairs]
+
+    def check() -> None:
+        for waker in whole._wakers:
+            waker()
+        if all(part._ended is not None for part in results):
+            whole._ended_with(FINISHED)
+
+    for part in results:
+        part._hook(check)
+    return whole
 
 
 def throw(error: Exception) -> None:

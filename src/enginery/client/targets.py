@@ -65,6 +65,11 @@ class EngineTargets:
         self._departures = (self._departures + left)[-100:]
         self._departed += len(left)
 
+    @property
+    def departures(self) -> list[Departure]:
+        """How the last hundred engines left, the newest last."""
+        return self._departures
+
     def engine_info(self, engine: int, method: str) -> dict[str, object]:
         """What errors and metadata tell about an engine: ``engine_id``, ``engine_uuid``, ``method``, ``pid``, ``host``."""
         known = self.link.engines.get(engine) or self._known.get(engine)
@@ -199,9 +204,11 @@ class EngineTargets:
             return
         if self._departed > before:
             left = self._departures[-1]
+            known = left.id >= 0
             raise EngineError(
-                f"Engine {left.id} left while {wanted} engines were waited for ({len(self)} are there): {left.reason}",
-                engine_id=left.id,
+                f"{f'Engine {left.id} left' if known else 'An engine died before it had connected,'} while {wanted} "
+                f"engines were waited for ({len(self)} are there): {left.reason}",
+                engine_id=left.id if known else None,
             )
         raise TimeoutError(
             f"{len(self)} of {wanted} engines are there after {seconds(timeout) or 0:g} s. Wait longer (timeout=…), or see "

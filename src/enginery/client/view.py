@@ -242,6 +242,10 @@ class View:
             ids = self.history[-1]
         return self.client.get_result(ids, self.block if block is None else block, owner)
 
+    def purge_results(self, jobs: Any = (), targets: Any = ()) -> None:
+        """Forget results, here and in the controller's memory; see ``Client.purge_results``."""
+        self.client.purge_results(jobs, targets)
+
     def queue_status(self, targets: Any = None, verbose: bool = False) -> Any:
         """How much work engines have; see ``Client.queue_status``."""
         return self.client.queue_status(self._own_targets(targets), verbose)

@@ -12,23 +12,20 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import signal
-import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 from traitlets import Bool, Float, Integer, List, Unicode
 
 from enginery.cluster import outfit
-from enginery.cluster.ctrl_c import held_back
-from enginery.cluster.known import KnownCluster
+from enginery.cluster.connected import ConnectedCluster, load_client
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
+from enginery.cluster.scale import retire, scale
 from enginery.cluster.traces import remove_traces
 from enginery.cluster.twins import awaitable, finish
-from enginery.cluster.waiting import wait_for_engines
-from enginery.errors import LauncherError
-from enginery.net import connection_file, profile_paths
+from enginery.cluster.waiting import known_crashes, wait_for_engines
+from enginery.net import profile_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,13 +33,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from enginery.client.client import Client
-    from enginery.net.connection_file import ConnectionInfo
 
-KINDS: Final[tuple[profile_paths.Kind, ...]] = ("client", "engine")
 LauncherName = str | type
 
 
-class Cluster(KnownCluster):
+class Cluster(ConnectedCluster):
     """A cluster of one controller and any number of engine sets.
 
     ``engines`` and ``controller`` name launchers (see ``find_launcher_class``). Keyword arguments win over ``config``,
@@ -77,8 +72,9 @@ class Cluster(KnownCluster):
         outfit.check_arguments(kwargs, self.trait_names())
         if kwargs.get("parent") is None and kwargs.get("load_profile", True):
             kwargs["config"] = outfit.profile_config(kwargs)
-        self._connection: dict[str, ConnectionInfo] = {}
-        self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
+        #: How many engines were started here, ever.
+        self.started = 0
+        self._given: dict[str, dict[str, Any]] = {}  #: what each set was started with
         self._pid = os.getpid()
         super().__init__(**kwargs)
 
@@ -101,6 +97,7 @@ class Cluster(KnownCluster):
         """Start a set of ``n`` engines (default: as of the cluster) and return the id of the set.
 
         ``kwargs`` set traits of its launcher. Does not wait for the engines to connect.
+        Raises RuntimeError if a set with this id runs already, LauncherError if the set cannot be started.
         """
         launcher = self._prepare_engines(n, engine_set_id, kwargs)
         if self.send_engines_connection_env:
@@ -110,7 +107,8 @@ class Cluster(KnownCluster):
 
     def start_cluster_sync(self, n: int | None = None) -> Self:
         """Start the controller and ``n`` engines (default: as of the cluster). Does not wait for them to connect."""
-        self._bring_up(n, lambda: None)
+        with self.crashes_raise():
+            self._bring_up(n, lambda: None)
         return self
 
     def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
@@ -120,16 +118,10 @@ class Cluster(KnownCluster):
         Raises LauncherError with command and output if controller or engines do not come up, TimeoutError if they
         take longer than ``engine_timeout`` seconds; then nothing is left running.
         """
-        fresh = self.controller is None
+        fresh = self.controller is None or self.controller.state == "after"
         try:
-            if fresh:
-                self._bring_up(n, _load_client)
-            elif not self.engines:
-                self.start_engines_sync(n)
-            client = self.connect_client_sync()
-            wanted = self._count(n)
-            if wanted:
-                wait_for_engines(client, wanted, self._launchers(), self.engine_timeout)
+            with self.crashes_raise():
+                client = self._start_and_connect(n, fresh=fresh)
             if activate:
                 client.activate()
         except BaseException:
@@ -138,12 +130,17 @@ class Cluster(KnownCluster):
             raise
         return client
 
-    def connect_client_sync(self, /, **kwargs: Any) -> Client:
-        """A Client connected to this cluster; ``kwargs`` go to it. Its ``cluster`` is this one."""
-        client_class = _load_client()
-        # Not wherever self.profile points: to this very controller.
-        client = client_class(self._client_info().to_dict(), cluster=self, **kwargs)
-        self._clients.add(client)
+    def _start_and_connect(self, n: int | None, *, fresh: bool) -> Client:
+        if fresh:
+            self._bring_up(n, load_client)
+        client = self.connect_client_sync()
+        earlier = frozenset() if fresh else known_crashes(client)
+        if not fresh:
+            self.bury_sets()
+            if not self.engines:
+                self.start_engines_sync(n)
+        if wanted := self._count(n):
+            wait_for_engines(client, wanted, self.launchers(), self.engine_timeout, earlier=earlier)
         return client
 
     def _bring_up(self, n: int | None, meanwhile: Callable[[], object]) -> None:
@@ -169,9 +166,11 @@ class Cluster(KnownCluster):
             raise
 
     def _prepare_controller(self, kwargs: Mapping[str, Any]) -> ControllerLauncher:
-        if self.controller is not None and self.controller.state != "after":
-            msg = f"The controller of {self!r} runs already. Stop it first with stop_controller()."
-            raise RuntimeError(msg)
+        if self.controller is not None:
+            if self.controller.state != "after":
+                msg = f"The controller of {self!r} runs already. Stop it first with stop_controller()."
+                raise RuntimeError(msg)
+            self._bury(self.controller)
         self._prepare()
         launcher = outfit.make_controller_launcher(self, kwargs)
         self._adopt(launcher)
@@ -184,6 +183,7 @@ class Cluster(KnownCluster):
             msg = f"Engine set {engine_set_id!r} runs already. Choose another id, or stop it first."
             raise RuntimeError(msg)
         launcher = outfit.make_engine_launcher(self, self._count(n), engine_set_id, kwargs)
+        self._given[engine_set_id] = dict(kwargs)
         self._adopt(launcher)
         return launcher
 
@@ -202,6 +202,8 @@ class Cluster(KnownCluster):
                 self._stop_engines([launcher])
             self.engines.pop(launcher.engine_set_id, None)
             raise
+        self.started += launcher.n
+        self._restarts.began(launcher)
         self.update_cluster_file()
 
     def _wait_for_controller(self, launcher: ControllerLauncher) -> None:
@@ -210,7 +212,10 @@ class Cluster(KnownCluster):
 
     def _count(self, n: int | None) -> int:
         n = self.n if n is None else n
-        return n if n is not None else (os.cpu_count() or 1)
+        places = outfit.places(self)
+        if n is None:
+            return places or os.cpu_count() or 1
+        return min(n, places or n)
 
     # --- stopping ---
 
@@ -221,11 +226,16 @@ class Cluster(KnownCluster):
             return
         self._stopping = True
         finish(controller.stop())
+        self._bury(controller)
+        self.update_cluster_file()
+
+    def _bury(self, controller: ControllerLauncher) -> None:
+        """Clean up after a controller that is gone, and after the sets that went with it."""
         controller.get_output(remove=True)
         remove_traces(controller, self._connection)
         self.controller = None
         self._connection = {}
-        self.update_cluster_file()
+        self.bury_sets()
 
     def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Stop an engine set, or all of them. Raises KeyError for an unknown set."""
@@ -239,9 +249,11 @@ class Cluster(KnownCluster):
         for client in list(self._clients):
             client.close()
         self._clients.clear()
-        self._stopping = True
+        with self._lock:  # not in the middle of a restart
+            self._stopping = True
+            self._restarts.cancel()
         # One farewell to all before the first wait: their ends overlap.
-        for launcher in self._launchers():
+        for launcher in self.launchers():
             launcher.begin_stop()
         self._stop_engines(list(self.engines.values()))
         self.stop_controller_sync()
@@ -250,13 +262,13 @@ class Cluster(KnownCluster):
     def _stop_engines(self, launchers: list[EngineLauncher]) -> None:
         self._leaving.update(launchers)
         for launcher in launchers:
+            self._restarts.cancel(launcher.engine_set_id)
             launcher.begin_stop()
         for launcher in launchers:
             launcher.connect(None)
             finish(launcher.stop())
-            launcher.get_output(remove=True)
             # Only now: what Ctrl-C cuts short can be done again.
-            self.engines.pop(launcher.engine_set_id, None)
+            self._forget_set(launcher)
             self._leaving.discard(launcher)
         self.update_cluster_file()
 
@@ -276,53 +288,34 @@ class Cluster(KnownCluster):
         """Stop an engine set, or all of them, and start as many anew under the same set ids. Raises KeyError."""
         for launcher in self._engine_set(engine_set_id):
             self._stop_engines([launcher])
-            self.start_engines_sync(launcher.n, launcher.engine_set_id)
+            name = launcher.engine_set_id
+            self.start_engines_sync(launcher.n, name, **self._given.get(name, {}))
 
-    def signal_engines_sync(self, signum: int | str, engine_set_id: str | None = None) -> None:
-        """Send a signal to each engine of a set, or of all sets. Raises KeyError."""
-        number = signal.Signals[signum] if isinstance(signum, str) else signum
-        for launcher in self._engine_set(engine_set_id):
-            pids = launcher.engine_pids()
-            if pids is None:
-                finish(launcher.signal(number))
-                continue
-            with self._own_client() as client:
-                ids = [each.id for each in client.link.engines.values() if each.pid in pids]
-                client.send_signal(number, targets=ids, block=True)
+    def scale_sync(self, n: int, *, timeout: float | None = None) -> None:
+        """Start or stop engines until there are ``n``, and return once there are.
 
-    def signal_engine_sync(self, engine_id: int, signum: int | str) -> None:
-        """Send a signal to one engine."""
+        Engines with the least work go first, the newest among equals. They end what they have begun; balanced tasks
+        they have not begun run elsewhere. The others work on meanwhile.
+
+        Raises TimeoutError if that takes longer than ``timeout`` seconds (``engine_timeout``); engines that were told to
+        leave do so later all the same. Raises ValueError for a negative number, LauncherError if engines cannot be
+        started.
+        """
+        if n < 0:
+            msg = f"A cluster cannot have {n} engines."
+            raise ValueError(msg)
         with self._own_client() as client:
-            client.send_signal(signum, targets=[engine_id], block=True)
+            scale(self, client, n, self.engine_timeout if timeout is None else timeout)
+        self.n = n
 
-    def stop_engine_sync(self, engine_id: int) -> None:
-        """Stop one engine; the others of its set go on."""
-        with self._own_client() as client:
-            client.shutdown(targets=[engine_id], block=True)
+    def _retire(self, client: Client, engines: list[int]) -> None:
+        retire(self, client, engines, self.engine_timeout)
 
-    def restart_engine_sync(self, engine_id: int) -> None:
-        """Stop one engine and start it anew, by the nanny that watches it."""
-        with self._own_client() as client:
-            client.shutdown(targets=[engine_id], restart=True, block=True)
-
-    def _own_client(self) -> Client:
-        return _load_client()(self._client_info().to_dict())
-
-    def _client_info(self) -> ConnectionInfo:
-        info = self._connection_info().get("client")
-        if info is None:
-            msg = f"The controller of {self!r} does not run. Start it with start_cluster() or start_controller()."
-            raise LauncherError(msg)
-        return info
-
-    def _connection_info(self) -> dict[str, ConnectionInfo]:
-        """How to reach the controller, from its files if another process started it; empty if there is none."""
-        if not self._connection and (self.controller is None or self.controller.running):
-            folder = Path(self.profile_dir)
-            paths = {kind: profile_paths.connection_path(folder, kind, self.cluster_id) for kind in KINDS}
-            if all(path.exists() for path in paths.values()):
-                self._connection = {kind: connection_file.load(path) for kind, path in paths.items()}
-        return self._connection
+    def _start_anew(self, launcher: EngineLauncher) -> None:
+        with self._lock:
+            if not self._stopping and self.controller is not None and self.controller.running:
+                name = launcher.engine_set_id
+                self.start_engines_sync(launcher.n, name, **self._given.get(name, {}))
 
     # --- the twins ---
 
@@ -330,15 +323,11 @@ class Cluster(KnownCluster):
     start_engines = awaitable(start_engines_sync)
     start_cluster = awaitable(start_cluster_sync)
     start_and_connect = awaitable(start_and_connect_sync)
-    connect_client = awaitable(connect_client_sync)
     stop_controller = awaitable(stop_controller_sync)
     stop_engines = awaitable(stop_engines_sync)
     stop_cluster = awaitable(stop_cluster_sync)
     restart_engines = awaitable(restart_engines_sync)
-    signal_engines = awaitable(signal_engines_sync)
-    signal_engine = awaitable(signal_engine_sync)
-    stop_engine = awaitable(stop_engine_sync)
-    restart_engine = awaitable(restart_engine_sync)
+    scale = awaitable(scale_sync)
 
     def __enter__(self) -> Client:
         return self.start_and_connect_sync()
@@ -355,12 +344,3 @@ class Cluster(KnownCluster):
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         await self.stop_cluster()
-
-
-def _load_client() -> type[Client]:
-    # Not to be cut short: an exception at the wrong moment of its imports makes msgspec crash.
-    with held_back():
-        # Loaded while the programs start, instead of before: that is a fifth of the time that takes.
-        from enginery.client.client import Client
-
-    return Client

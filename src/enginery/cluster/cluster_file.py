@@ -10,7 +10,7 @@ from enginery.cluster.registry import Kind, abbreviate_launcher_class, find_laun
 from enginery.net.connection_file import write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from enginery.cluster.known import KnownCluster
@@ -52,6 +52,20 @@ def read_cluster_file(path: Path) -> dict[str, Any]:
 def write_cluster_file(path: Path, plain: Mapping[str, Any]) -> None:
     """Write atomically, readable by the owner only: launchers may remember what others should not know."""
     write_private(path, json.dumps(plain, indent=1) + "\n")
+
+
+def with_others(path: Path, plain: dict[str, Any], gone: Collection[str]) -> dict[str, Any]:
+    """A description with the engine sets that another process has started meanwhile, by its file.
+
+    ``gone`` are ids of sets that are known to have ended, whatever the file says.
+    """
+    try:
+        written = read_cluster_file(path)["engines"]["sets"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return plain
+    mine = plain["engines"]["sets"]
+    others = {name: each for name, each in written.items() if name not in mine and name not in gone}
+    return {**plain, "engines": {**plain["engines"], "sets": {**mine, **others}}}
 
 
 def describe_cluster(cluster: KnownCluster) -> dict[str, Any]:

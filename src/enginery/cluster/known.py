@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from traitlets import Bool, Integer, Unicode, default
 from traitlets.config import LoggingConfigurable
 
 from enginery.cluster import cluster_file as files
 from enginery.cluster import outfit
+from enginery.cluster.crashes import Crash, Crashes
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher, describe_code
+from enginery.cluster.restarts import Restarts
 from enginery.net import profile_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from enginery.cluster.launchers.base import BaseLauncher, StopData
+
+#: Exit codes of programs that did not fail: who is asked to leave while it starts or ends does not catch the signal, and
+#: nobody knows the code of what another process has started, and perhaps stopped.
+WELL: Final = (None, 0, -signal.SIGTERM)
 
 
 class KnownCluster(LoggingConfigurable):
@@ -31,12 +39,20 @@ class KnownCluster(LoggingConfigurable):
     cluster_file = Unicode()
     shutdown_atexit = Bool(True)
     log_level = Integer(logging.INFO)
+    restart_on_crash = Bool(
+        False,
+        help="Start engines anew that died: single ones by the process beside them, whole sets by this one, a few times "
+        "at growing distances.",
+    ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
         self.controller: ControllerLauncher | None = None
         self.engines: dict[str, EngineLauncher] = {}
         self._stopping = False
         self._leaving: set[EngineLauncher] = set()  #: those that are being stopped
+        self._gone_sets: set[str] = set()  #: ids of sets that were ours once and are gone
+        self._crashes = Crashes(lambda: self.log, lambda: list(self.engines.values()))
+        self._restarts = Restarts(self._start_anew, lambda: self.log)
         self._lock = threading.RLock()
         super().__init__(**kwargs)
         if "log_level" in kwargs:
@@ -84,9 +100,28 @@ class KnownCluster(LoggingConfigurable):
     @property
     def is_running(self) -> bool:
         """Whether the controller or an engine set runs, as far as is known."""
-        return any(launcher.running for launcher in self._launchers())
+        return any(launcher.running for launcher in self.launchers())
 
-    def _launchers(self) -> list[BaseLauncher]:
+    @property
+    def crashes(self) -> list[Crash]:
+        """The newest hundred ends of programs that nobody had asked for, the oldest first."""
+        return list(self._crashes.newest)
+
+    def on_crash(self, callback: Callable[[Crash], object]) -> None:
+        """Have ``callback(crash)`` called whenever something of the cluster dies that nobody has stopped.
+
+        Of single engines this is heard by the clients that came from here; of the controller and of whole engine sets
+        always. The callback runs in a thread of its own. Each crash is logged as a warning as well, and kept in
+        ``crashes``.
+        """
+        self._crashes.on_crash(callback)
+
+    def crashes_raise(self) -> AbstractContextManager[None]:
+        """A block in which crashes lead to exceptions: such are not told by other ways as well."""
+        return self._crashes.told_by_errors()
+
+    def launchers(self) -> list[BaseLauncher]:
+        """The launchers of all engine sets, and that of the controller."""
         return [*self.engines.values(), *([self.controller] if self.controller is not None else [])]
 
     def _engine_set(self, engine_set_id: str | None) -> list[EngineLauncher]:
@@ -102,7 +137,7 @@ class KnownCluster(LoggingConfigurable):
         """Make a launcher one of this cluster's, and hear of its end."""
         if isinstance(launcher, ControllerLauncher):
             self.controller = launcher
-            launcher.on_stop(self._controller_stopped)
+            launcher.on_stop(lambda data: self._controller_stopped(launcher, data))
         elif isinstance(launcher, EngineLauncher):
             self.engines[launcher.engine_set_id] = launcher
             launcher.on_stop(lambda data: self._engines_stopped(launcher, data))
@@ -110,20 +145,46 @@ class KnownCluster(LoggingConfigurable):
             msg = f"{launcher!r} launches neither a controller nor engines"
             raise TypeError(msg)
 
-    def _controller_stopped(self, data: StopData) -> None:
-        if not self._stopping:
-            self._log_end("The controller", data)
-            self.update_cluster_file()
+    def _controller_stopped(self, launcher: ControllerLauncher, data: StopData) -> None:
+        if self._stopping or self.controller is not launcher:
+            return
+        self._restarts.cancel()
+        code = data.get("exit_code")
+        if code in WELL:
+            self.log.info("The controller has left (%s)", describe_code(code))
+        else:
+            self._crashes.controller_ended(launcher, data)
+        self.update_cluster_file()
 
     def _engines_stopped(self, launcher: EngineLauncher, data: StopData) -> None:
-        if self.engines.get(launcher.engine_set_id) is launcher and not (self._stopping or launcher in self._leaving):
-            self._log_end(f"Engine set {launcher.engine_set_id}", data)
-            self.update_cluster_file()
-
-    def _log_end(self, who: str, data: StopData) -> None:
+        name = launcher.engine_set_id
+        if self.engines.get(name) is not launcher or self._stopping or launcher in self._leaving:
+            return
         code = data.get("exit_code")
-        level = logging.INFO if code == 0 else logging.WARNING
-        self.log.log(level, "%s ended by itself (%s)", who, describe_code(code))
+        if code in WELL or (self.controller is not None and not self.controller.running):
+            self.log.info("Engine set %s has left (%s)", name, describe_code(code))
+            self._forget_set(launcher)
+        else:
+            returns = self.restart_on_crash and self._restarts.ended(launcher)
+            self._crashes.set_ended(launcher, data, returns=returns)
+        self.update_cluster_file()
+
+    def _forget_set(self, launcher: EngineLauncher) -> None:
+        launcher.get_output(remove=True)
+        if self.engines.get(launcher.engine_set_id) is launcher:
+            del self.engines[launcher.engine_set_id]
+        self._gone_sets.add(launcher.engine_set_id)
+
+    def bury_sets(self) -> None:
+        """Forget the sets that have died, also those that would be started anew."""
+        for launcher in list(self.engines.values()):
+            if launcher.state == "after":
+                self._restarts.cancel(launcher.engine_set_id)
+                self._forget_set(launcher)
+
+    def _start_anew(self, launcher: EngineLauncher) -> None:
+        """Start a set like that of ``launcher``, which died."""
+        raise NotImplementedError
 
     # --- handing over to another process ---
 
@@ -164,7 +225,8 @@ class KnownCluster(LoggingConfigurable):
         with self._lock:
             if not self.cluster_file:
                 return
-            files.write_cluster_file(Path(self.cluster_file), self.to_dict())
+            path = Path(self.cluster_file)
+            files.write_cluster_file(path, files.with_others(path, self.to_dict(), self._gone_sets))
 
     def remove_cluster_file(self) -> None:
         """Remove the cluster file."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,6 @@ from traitlets.config import LoggingConfigurable
 
 from enginery.cluster.cluster import Cluster
 from enginery.net import profile_paths
-from enginery.net.addresses import sweep_runtime_folders
-from enginery.net.segment_folder import sweep_segment_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -106,40 +103,3 @@ def cluster_key(profile_dir: Path, cluster_id: str) -> str:
 def cluster_files(profile_dir: Path) -> Iterator[Path]:
     """The cluster files in a profile, by name."""
     return iter(sorted((profile_dir / "security").glob("cluster-*.json")))
-
-
-def clean_cluster_files(
-    profile_dirs: Iterable[str | Path] | None = None, log: Any = None, *, force: bool = False
-) -> None:
-    """Remove cluster files, connection files and logs of the given profiles (default: all).
-
-    Raises ValueError if a cluster runs, unless ``force``; then it loses its files but runs on.
-    """
-    folders = profile_paths.profile_folders() if profile_dirs is None else [Path(each) for each in profile_dirs]
-    for folder in folders:
-        for path in cluster_files(folder):
-            running = False
-            with contextlib.suppress(OSError, ValueError):
-                running = Cluster.from_file(path, load_profile=False).is_running
-            if running and not force:
-                msg = (
-                    f"Cluster {cluster_key(folder, path.stem.removeprefix('cluster-'))!r} runs. Stop it, or use force."
-                )
-                raise ValueError(msg)
-    for folder in folders:
-        for pattern in ("security/cluster-*.json", "security/ipcontroller*-client.json"):
-            _remove(folder, pattern, log)
-        for pattern in ("security/ipcontroller*-engine.json", "log/*"):
-            _remove(folder, pattern, log)
-    if sys.platform != "win32":
-        sweep_runtime_folders()
-        sweep_segment_folders()
-
-
-def _remove(folder: Path, pattern: str, log: Any) -> None:
-    for path in folder.glob(pattern):
-        if path.is_file():
-            if log is not None:
-                log.info("Removing %s", path)
-            with contextlib.suppress(OSError):
-                path.unlink()

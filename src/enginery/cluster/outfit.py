@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
 from enginery.cluster.registry import find_launcher_class
@@ -12,12 +14,15 @@ from enginery.config.files import load_profile_config
 from enginery.net import profile_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from traitlets.config import Config
 
     from enginery.cluster.cluster import Cluster
     from enginery.cluster.known import KnownCluster
+
+#: An argument of the controller by which somebody has said where it shall listen.
+SAYS_WHERE: Final = re.compile(r"--(ip|[A-Za-z]+\.(engine_)?ip)(=|$)")
 
 
 def new_id() -> str:
@@ -62,10 +67,35 @@ def make_controller_launcher(cluster: Cluster, traits: Mapping[str, Any]) -> Con
     if not isinstance(launcher, ControllerLauncher):
         msg = f"{launcher_class.__name__} launches no controller: derive it from ControllerLauncher."
         raise TypeError(msg)
-    settings = {"ip": cluster.controller_ip, "location": cluster.controller_location}
+    given = [*launcher.controller_args, *cluster.controller_args]
+    ip = cluster.controller_ip or default_ip(cluster, given, is_elsewhere=launcher.needs_network)
+    settings = {"ip": ip, "location": cluster.controller_location}
     told = [f"--{name}={value}" for name, value in settings.items() if value]
     launcher.controller_args = [*launcher.controller_args, *told, *cluster.controller_args]
     return launcher
+
+
+def default_ip(cluster: Cluster, given: Sequence[str], *, is_elsewhere: bool = False) -> str:
+    """Where the controller listens if nobody said so: everywhere for engines on other hosts, or if it is on another.
+
+    Where they find it then follows from its host's name and addresses. Empty for the controller's own default: this
+    host alone, or what the arguments ``given`` or the profile's configuration say.
+    """
+    if not (is_elsewhere or find_launcher_class(cluster.engine_launcher_class, "engine").needs_network):
+        return ""
+    if any(SAYS_WHERE.match(each) for each in given):
+        return ""
+    config = load_profile_config(Path(cluster.profile_dir), "ipcontroller_config")
+    said = [config[section] for section in ("IPController", "HubFactory") if section in config]
+    return "" if any(name in section for section in said for name in ("ip", "engine_ip")) else "*"
+
+
+def places(cluster: Cluster) -> int | None:
+    """How many engines the launcher of engines has places for by its own settings; None if those say nothing of it."""
+    launcher_class = find_launcher_class(cluster.engine_launcher_class, "engine")
+    if not issubclass(launcher_class, EngineLauncher) or launcher_class.engine_count is EngineLauncher.engine_count:
+        return None
+    return launcher_class(parent=cluster, log=cluster.log).engine_count
 
 
 def make_engine_launcher(cluster: Cluster, n: int, engine_set_id: str, traits: Mapping[str, Any]) -> EngineLauncher:
@@ -78,5 +108,6 @@ def make_engine_launcher(cluster: Cluster, n: int, engine_set_id: str, traits: M
     if not isinstance(launcher, EngineLauncher):
         msg = f"{launcher_class.__name__} launches no engines: derive it from EngineLauncher."
         raise TypeError(msg)
-    launcher.engine_args = [*launcher.engine_args, *cluster.engine_args]
+    restart = ["--restart"] if cluster.restart_on_crash else []
+    launcher.engine_args = [*launcher.engine_args, *restart, *cluster.engine_args]
     return launcher

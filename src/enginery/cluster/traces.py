@@ -6,14 +6,31 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from enginery.net import connection_file
-from enginery.net.addresses import folder_of, remove_runtime_folder
+from enginery.net.addresses import folder_of, is_served, remove_runtime_folder
 from enginery.net.segment_folder import sweep_segment_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from enginery.cluster.launchers.base import ControllerLauncher
     from enginery.net.connection_file import ConnectionInfo
+
+
+def remove_dead_traces(files: Iterable[Path]) -> None:
+    """The same by the connection files themselves, of a controller that nobody here has started: if it is gone."""
+    for path in files:
+        try:
+            info = connection_file.load(path)
+        except (OSError, ValueError):
+            continue
+        folder = folder_of(info)
+        # Of one that listens for other hosts only, nobody can tell from its file.
+        if folder is None or any(map(is_served, folder.glob("*"))):
+            continue
+        path.unlink(missing_ok=True)
+        remove_runtime_folder(folder)
+    sweep_segment_folders()
 
 
 def remove_traces(controller: ControllerLauncher, connection: Mapping[str, ConnectionInfo]) -> None:
@@ -22,7 +39,7 @@ def remove_traces(controller: ControllerLauncher, connection: Mapping[str, Conne
     Files of another controller stay, and so does everything that is meant to be used again (``--reuse``).
     """
     sweep_segment_folders()
-    if any("reuse" in argument for argument in controller.args):
+    if any(info.reuse for info in connection.values()):
         return
     gone = {info.pid for info in connection.values()}
     for path in controller.connection_files.values():

@@ -77,13 +77,7 @@ class MultiEngineClient:
         return self.pull(keys, targets, block)
 
     def scatter(
-        self,
-        key: str,
-        seq: Any,
-        dist: str = "b",
-        flatten: bool = False,
-        targets: Any = None,
-        block: bool | None = None,
+        self, key: str, seq: Any, dist: str = "b", flatten: bool = False, targets: Any = None, block: Any = None
     ) -> Any:
         """Give each engine a part of ``seq`` as ``key``; with ``flatten``, a part of one item is that item."""
         result = self._view.scatter(key, seq, dist, flatten, targets=self._at(targets), block=False)

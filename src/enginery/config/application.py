@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 #: Exit code of a command line that makes no sense, as of the shell's own commands.
 USAGE: Final = 2
+#: Exit codes that scripts rely on.
+ALREADY_STARTED: Final = 10
+ALREADY_STOPPED: Final = 11
+NO_CLUSTER: Final = 12
 SYSTEM_FOLDERS: Final = () if sys.platform == "win32" else ("/usr/local/etc/ipython", "/etc/ipython")
 
 BASE_FLAGS: Final[dict[Any, Any]] = {
@@ -100,6 +104,11 @@ class BaseIPythonApplication(Application):
         """The folder of the profile in use. Raises ValueError for an impossible profile name."""
         return profile_paths.profile_folder(self.profile, ProfileDir(parent=self).location, self.ipython_dir)
 
+    @profile_dir.setter
+    def profile_dir(self, folder: Any) -> None:
+        """Use this folder: `ipython profile create` hands on the object that it has for it."""
+        self.config.ProfileDir.location = str(getattr(folder, "location", folder))
+
     @property
     def config_name(self) -> str:
         """Name of the configuration files without their ending."""
@@ -121,10 +130,7 @@ class BaseIPythonApplication(Application):
 
     def init_profile(self) -> None:
         """Find or make the profile folder; leaves the program if that cannot be."""
-        try:
-            folder = self.profile_dir
-        except ValueError as error:
-            self.fail(str(error), USAGE)
+        folder = self.check_profile()
         if not folder.is_dir() and not self.auto_create:
             self.fail(
                 f"there is no profile in {str(folder)!r}. Pass --init to make it, "
@@ -134,6 +140,13 @@ class BaseIPythonApplication(Application):
             profile_paths.ensure_profile(folder)
         except OSError as error:
             self.fail(f"cannot make the profile in {str(folder)!r}: {error}. Choose another with --profile-dir.")
+
+    def check_profile(self) -> Path:
+        """The profile folder, which need not be there; leaves the program if its name cannot be one."""
+        try:
+            return self.profile_dir
+        except ValueError as error:
+            self.fail(str(error), USAGE)
 
     def load_profile_config(self) -> None:
         """Load configuration files, then the command line over them again; leaves the program on a broken file."""
@@ -160,10 +173,24 @@ class BaseIPythonApplication(Application):
         if self.generate_config and len(there) == len(paths):
             self.fail(f"{str(there[0])!r} is there already. Add --BaseIPythonApplication.overwrite=True to replace it.")
         for path in paths.keys() - there:
-            path.write_text(paths[path].generate_config_file(), encoding="utf-8")
+            self.write_default_config(path, paths[path])
         if self.generate_config:
             sys.stdout.write("".join(f"Wrote {path}\n" for path in paths if path not in there))
             self.exit(0)
+
+    def write_default_config(self, path: Path, app: BaseIPythonApplication) -> None:
+        """Write what ``app`` can be told, as comments; leaves the program if that cannot be."""
+        try:
+            path.write_text(app.generate_config_file(), encoding="utf-8")
+        except OSError as error:
+            self.fail(f"cannot write {str(path)!r}: {error.strerror}. Choose another place with --profile-dir.")
+
+    def init_config_files(self) -> None:
+        """Write this command's default configuration file: what `ipython profile create --parallel` asks for."""
+        path = self.profile_dir / f"{self.config_name}.py"
+        if self.copy_config_files and (self.overwrite or not path.exists()):
+            self.log.info("Generating default config file: %s", path)
+            self.write_default_config(path, self)
 
     def companions(self) -> list[BaseIPythonApplication]:
         """Other commands whose default configuration files are written with this one's."""
@@ -211,15 +238,20 @@ class BaseParallelApplication(BaseIPythonApplication):
             return
         self.init_profile()
         self.load_profile_config()
+        self.check_cluster_id()
         self.stage_config()
         self.init_folders()
 
-    def modernize(self, argv: Sequence[str]) -> list[str]:
-        """The command line in today's names; says once which were old, leaves the program for one that is gone."""
+    def check_cluster_id(self) -> None:
+        """Leave the program if the cluster id cannot be part of file names."""
         try:
-            modern, notes = modern_arguments(self.program, argv)
+            profile_paths.cluster_path(self.profile_dir, self.cluster_id)
         except ValueError as error:
-            self.fail(str(error), USAGE)
+            self.fail(f"{error} (--cluster-id)", USAGE)
+
+    def modernize(self, argv: Sequence[str]) -> list[str]:
+        """The command line in today's names; says once which were old."""
+        modern, notes = modern_arguments(self.program, argv)
         if notes:
             sys.stderr.write(f"{self.name}: arguments of an earlier version: {'; '.join(notes)}.\n")
         return modern

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Final
 
-from traitlets import Enum, Float, Integer, Unicode
+from traitlets import Enum, Float, Integer, Unicode, default
 from traitlets.config import Configurable
 
 #: How the balanced queue chooses among engines.
@@ -21,6 +23,9 @@ class HeartMonitor(Configurable):
     """How often peers are asked whether they are there."""
 
     period = Float(3000.0, min=100.0, help="Milliseconds between heartbeats (at least 100).").tag(config=True)
+    max_heartmonitor_misses = Integer(10, min=1, help="Heartbeats an engine may miss before it counts as gone.").tag(
+        config=True
+    )
 
 
 class TaskScheduler(Configurable):
@@ -39,13 +44,38 @@ class TaskScheduler(Configurable):
 
 
 class Session(Configurable):
-    """Keys. An empty key turns authentication off."""
+    """The secret that a controller's keys are made from. An empty one turns authentication off."""
 
-    key = Unicode(None, allow_none=True, help="Key of the controller (default: a new one each time).").tag(config=True)
+    key = Unicode(
+        None,
+        allow_none=True,
+        help="Secret to make the keys of connection files from: the same one gives the same keys "
+        "(default: $IPP_SESSION_KEY, else new keys each time). Empty: no authentication.",
+    ).tag(config=True)
+    keyfile = Unicode("", help="File that holds the secret.").tag(config=True)
+
+    @default("key")
+    def _default_key(self) -> str | None:
+        return os.environ.get("IPP_SESSION_KEY")
+
+    def secret(self) -> str | None:
+        """The secret; None for new keys. Raises OSError if the file cannot be read, ValueError if it is empty."""
+        if not self.keyfile:
+            return self.key
+        path = Path(self.keyfile).expanduser()
+        text = path.read_text(encoding="utf-8").strip()
+        if not text:
+            msg = f"key file {str(path)!r} is empty"
+            raise ValueError(msg)
+        return text
 
 
-def parse_ports(text: str) -> list[int]:
-    """Ports from ``'10101-10120,10200'``. Raises ValueError that names what is wrong."""
+def parse_ports(given: object) -> list[int]:
+    """Ports from ``'10101-10120,10200'``, from a number, or from a list of either.
+
+    Raises ValueError that names what is wrong.
+    """
+    text = ",".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
     ports: list[int] = []
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         first, dash, last = part.partition("-")

@@ -10,6 +10,8 @@ import signal
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from enginery.wire.messages import Departure
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,16 +33,24 @@ class Departures:
     def __init__(
         self, scheduler: Scheduler, leave: Callable[..., None], clock: Callable[[], float] = monotonic
     ) -> None:
-        """``leave(number, reason, balanced=…)`` lets an engine go."""
+        """``leave(number, reason, balanced=…, end=…)`` lets an engine go."""
         self._scheduler = scheduler
         self._leave = leave
         self._clock = clock
+        self._joined: dict[str, None] = {}
         self._exited: dict[str, EngineExited] = {}
         self._hung_up: set[int] = set()
         self._due: dict[int, float] = {}
 
+    def joined(self, uuid: str) -> None:
+        """An engine has said hello."""
+        self._joined[uuid] = None
+        if len(self._joined) > REMEMBERED:
+            del self._joined[next(iter(self._joined))]
+
     def exited(self, exited: EngineExited) -> None:
         """A nanny says how an engine ended."""
+        is_news = exited.uuid not in self._exited
         self._exited[exited.uuid] = exited
         if len(self._exited) > REMEMBERED:
             del self._exited[next(iter(self._exited))]
@@ -48,6 +58,8 @@ class Departures:
             if engine.info.uuid == exited.uuid:
                 self._note(number)
                 return
+        if is_news and exited.uuid not in self._joined and has_crashed(exited):
+            self._scheduler.engine_stillborn(departure(-1, exited))
 
     def hung_up(self, number: int, patience: float = 0.0) -> None:
         """The connection of an engine is closed. It may come back within ``patience`` seconds unless it has ended."""
@@ -91,9 +103,22 @@ class Departures:
             return
         exited = self._exited.get(engine.info.uuid)
         if exited is None:
-            self._leave(number, "its connection broke")
+            end = Departure(number, engine.info.uuid, "its connection broke", crashed=True)
+            self._leave(number, end.reason, end=end)
         else:
-            self._leave(number, describe_exit(exited), balanced=exited.balanced)
+            end = departure(number, exited)
+            self._leave(number, end.reason, balanced=exited.balanced, end=end)
+
+
+def departure(number: int, exited: EngineExited) -> Departure:
+    """What clients are told of an engine's end."""
+    crashed = has_crashed(exited)
+    return Departure(number, exited.uuid, describe_exit(exited), crashed, exited.restarting, exited.code)
+
+
+def has_crashed(exited: EngineExited) -> bool:
+    """Whether an engine ended otherwise than it should."""
+    return exited.code != 0 and not exited.expected
 
 
 def describe_exit(exited: EngineExited) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from enginery.controller.server import Server
     from enginery.net.curve import Doorkeeper
     from enginery.net.signals import SignalWatch
+    from enginery.store.writer import Writer
 
 log = logging.getLogger("enginery.controller")
 
@@ -75,6 +76,15 @@ class Loop:
                 self._server.release()
 
         self._watch(logbook.wakeup.fileno(), saved)
+
+    def watch_store(self, writer: Writer) -> None:
+        """Hand on what a store has to say."""
+
+        def react(_events: int) -> None:
+            writer.take_replies()
+            self._heard += 1
+
+        self._watch(writer.wakeup.fileno(), react)
 
     def run(self) -> str:
         """Serve. Returns why it ended."""

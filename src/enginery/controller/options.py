@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,15 @@ class ControllerOptions:
     engine_file: Path | None = None
     secure: bool = True  #: False: no keys at all
     curve: bool = True  #: encrypt tcp
+    key: str = field(default="", repr=False)  #: what all keys are made from; empty: chance
+    server_secret: str = field(default="", repr=False)  #: the controller's own CURVE key; empty: made with the others
     window: int = 64 << 20  #: bytes a client may have outstanding
     ready_fd: int | None = None  #: gets one JSON line with both connection infos once listening
     owner_pid: int | None = None  #: leave when this process is gone
     log: str = ""  #: file for log lines; empty: standard error
     log_level: int = 20
+    store: str = "DictDB"  #: where records of tasks are kept; see ``store.choice``
+    store_settings: Mapping[str, Any] = field(default_factory=dict)
     log_url: str = ""  #: where log lines are published as well; empty: nowhere
 
     def __post_init__(self) -> None:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Final
 from enginery.controller.log_file import LogFile
 from enginery.controller.loop import Loop
 from enginery.controller.ports import Port
+from enginery.controller.recording import Recorder
 from enginery.controller.safe import Safe
 from enginery.controller.server import Server, first_client
+from enginery.core.journal import Journal
 from enginery.core.logbook import Logbook
 from enginery.core.recall import Recall
 from enginery.core.scheduler import Scheduler
@@ -28,6 +30,8 @@ from enginery.net.publish import publish
 from enginery.net.segment_folder import SegmentFolder, make_segment_folder, sweep_segment_folders
 from enginery.net.signals import SignalWatch
 from enginery.net.sockets import listen_on_path
+from enginery.store.choice import open_store
+from enginery.store.writer import Writer
 from enginery.wire.messages import Welcome
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
     from enginery.controller.options import ControllerOptions
     from enginery.controller.remote import Remote
+    from enginery.store.backlog import Backlog
 
 log = logging.getLogger("enginery.controller")
 
@@ -58,15 +63,20 @@ class Controller:
         self._written: list[Path] = []
         self._logbook: LogFile | None = None
         self._recall = Recall()
+        self._keeper: Backlog | Writer | None = None
         self._owns_folder = False  #: or another controller, which is alive, has its sockets there
 
     # --- start --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen on both ports and tell where. Raises OSError or LogbookError if that is not possible."""
+        """Open store and logbook, listen on both ports and tell where.
+
+        Raises OSError or LogbookError if that is not possible.
+        """
         if self._options.restore:
             self._logbook = LogFile(self._options.logbook_path)
             self._logbook.read_into(self._recall)
+        self._keeper = _open_store(self._options)
         epoch = self._recall.epoch + 1
         infos = {}
         for kind in DOMAINS:
@@ -78,6 +88,7 @@ class Controller:
             path = infos[kind].save(self._options.connection_path(kind))
             self._written.append(path)
             log.info("writing connection info to %s", path)
+        self._announce()
         if self._remote is not None:
             self._remote.save_keys()
         self._epoch = epoch
@@ -88,6 +99,16 @@ class Controller:
             line = json.dumps({kind: info.to_dict() for kind, info in infos.items()}) + "\n"
             with os.fdopen(self._options.ready_fd, "w") as ready:
                 ready.write(line)
+
+    def _announce(self) -> None:
+        """Say what was started, in the words that tools of earlier generations look for."""
+        options = self._options
+        log.info("Hub listening on %s for registration.", self._ports["engine"].urls[-1])
+        log.info("Hub using DB backend: %r", self._options.store)
+        log.info("hub::created hub")
+        log.info("task::using Python %s Task scheduler", options.scheme)
+        log.info("Heartmonitor started: every %g s", options.heartbeat)
+        log.info("Scheduler started [%s]", options.scheme)
 
     def _listen(self, kind: str, before: ConnectionInfo | None) -> Port:
         urls: list[str] = []
@@ -119,6 +140,7 @@ class Controller:
             cluster_id=options.cluster_id,
             epoch=epoch,
             pid=os.getpid(),
+            reuse=int(options.reuse),
         )
         return replace(info, **self._remote.keys_for(kind)) if self._remote is not None else info
 
@@ -143,6 +165,7 @@ class Controller:
             hwm=options.hwm,
             first_client=first_client(self._epoch),
             logbook=Logbook() if self._logbook is not None else None,
+            journal=Journal() if self._keeper is not None else None,
         )
         shared = str(self._segments.path) if self._segments is not None else ""
         welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared, scheme=options.scheme)
@@ -150,6 +173,7 @@ class Controller:
         safe = Safe(self._logbook) if self._logbook is not None else None
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
+        recorder = Recorder(scheduler, self._keeper, shared) if self._keeper is not None else None
         server = Server(
             scheduler,
             clients=clients,
@@ -158,6 +182,7 @@ class Controller:
             silence=silence,
             local_patience=options.reconnect if options.reuse else 0.0,
             safe=safe,
+            recorder=recorder,
         )
         if safe is not None and self._logbook is not None:
             server.recall(self._recall)
@@ -167,6 +192,8 @@ class Controller:
             self._logbook.start()
         doorkeeper = self._remote.doorkeeper if self._remote is not None else None
         loop = Loop(server, [clients, engines], doorkeeper, signals)
+        if isinstance(self._keeper, Writer):
+            loop.watch_store(self._keeper)
         if options.owner_pid is not None:
             loop.watch_owner(options.owner_pid)
         if self._logbook is not None:
@@ -187,6 +214,8 @@ class Controller:
             port.close(FAREWELL)
         if self._remote is not None:
             self._remote.close()
+        if self._keeper is not None:
+            self._keeper.close()
         if self._segments is not None:
             self._segments.remove()
         if self._logbook is not None:
@@ -198,6 +227,17 @@ class Controller:
             with contextlib.suppress(OSError, ConnectionFileError):
                 if load(path).pid == os.getpid():
                     path.unlink()
+
+
+def _open_store(options: ControllerOptions) -> Backlog | Writer | None:
+    try:
+        return open_store(options.store, options.store_settings, options.profile_dir)
+    except (ImportError, AttributeError, TypeError) as error:
+        msg = (
+            f"The task store {options.store!r} cannot be made: {type(error).__name__}: {error}. It has to be the dotted "
+            "name of a class like those in enginery.store.interface, which takes its settings as keyword arguments."
+        )
+        raise OSError(msg) from error
 
 
 def _make_remote(options: ControllerOptions) -> Remote:

@@ -23,8 +23,16 @@ def _queue_status(scheduler: Scheduler, arguments: Mapping[str, object], _now: f
     return questions.queue_status(scheduler, wanted, verbose=bool(arguments.get("verbose")))
 
 
+def _sessions(scheduler: Scheduler, _arguments: Mapping[str, object], _now: float) -> object:
+    return {str(client.number): client.session for client in scheduler.clients.values()}
+
+
 def _statistics(scheduler: Scheduler, _arguments: Mapping[str, object], _now: float) -> object:
     return questions.statistics(scheduler)
+
+
+def _crashes(scheduler: Scheduler, _arguments: Mapping[str, object], _now: float) -> object:
+    return questions.crashes(scheduler)
 
 
 def _why(scheduler: Scheduler, arguments: Mapping[str, object], now: float) -> object:
@@ -50,7 +58,9 @@ def _tasks(arguments: Mapping[str, object]) -> list[int]:
 
 
 QUERIES: dict[str, Callable[[Scheduler, Mapping[str, object], float], object]] = {
+    "crashes": _crashes,
     "queue_status": _queue_status,
+    "sessions": _sessions,
     "statistics": _statistics,
     "story": _story,
     "unknown": _unknown,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from enginery.errors import ConnectionFileError
 from enginery.net import addresses
 from enginery.net.connection_file import write_private
-from enginery.net.curve import Doorkeeper, KeyPair, has_curve
+from enginery.net.curve import Doorkeeper, KeyPair, has_curve, pairs_from
 from enginery.net.routed import Router, listen_for_zap, new_context
 
 if TYPE_CHECKING:
@@ -74,6 +74,16 @@ class Remote:
         if not has_curve():
             log.warning("this libzmq has no CURVE: tcp connections are not encrypted")
             return {}
+        pairs = pairs_from(self._options.key, OWNERS) if self._options.key else self._stored_keys()
+        if self._options.server_secret:
+            try:
+                pairs["server"] = KeyPair.of(self._options.server_secret)
+            except ValueError as error:
+                msg = f"the controller's secret key cannot be used ($IPP_CURVE_SECRETKEY): {error}."
+                raise ConnectionFileError(msg) from error
+        return pairs
+
+    def _stored_keys(self) -> dict[str, KeyPair]:
         stored: dict[str, dict[str, str]] = {}
         if self._options.reuse and self._key_path.exists():
             try:

@@ -18,7 +18,9 @@ import msgspec
 
 from enginery.controller.absences import Absences, results_in, unheard_in
 from enginery.controller.departures import Departures
+from enginery.controller.history import NO_STORE, QUESTIONS, History
 from enginery.controller.queries import answer
+from enginery.controller.recording import LARGE
 from enginery.controller.safe import Receipt
 from enginery.controller.sharing import Sharing
 from enginery.core.actions import Action, To
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from enginery.controller.ports import Handler, Peer, Port
+    from enginery.controller.recording import Recorder
     from enginery.controller.safe import Safe
     from enginery.core.engines import ClientRecord, EngineRecord
     from enginery.core.logbook import Page
@@ -70,15 +73,18 @@ class Server:
         local_patience: float = 0.0,
         clock: Callable[[], float] = monotonic,
         safe: Safe | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds.
 
         ``local_patience`` is told to peers on this host in place of ``welcome.patience``: their connection does not
         break while both sides live, so it is about another controller that may take the place of this one. ``safe`` keeps
-        what the scheduler writes into its logbook.
-        ``clock`` tells the time that ``hear`` and its like are given.
+        what the scheduler writes into its logbook. ``clock`` tells the time that ``hear`` and its like are given.
+        ``recorder`` writes down what happens.
         """
         self.scheduler = scheduler
+        self.recorder = recorder
+        self._history = History(scheduler, recorder, self._say_to_client) if recorder is not None else None
         self.stopping = False
         self.rejected = 0
         self._ports = {To.CLIENT: clients, To.ENGINE: engines, To.NANNY: engines}
@@ -147,6 +153,8 @@ class Server:
                 peer.mail.came(())  # its sender has counted it
             self._reject(port, peer, str(error))
             return
+        if self.recorder is not None and len(header) > LARGE:  # type: ignore[arg-type]  # a buffer
+            self.recorder.large_message_came(message, len(header))  # type: ignore[arg-type]  # likewise
         handle = peer.handlers.get(type(message))
         if handle is not None:
             peer.heard = now
@@ -197,7 +205,7 @@ class Server:
                 continue
             log.info("%r has been silent for %.0f s", peer, silence)
             if to == To.ENGINE and not self._waits_for(peer):
-                self._engine_gone(number, f"no sign of life for {silence:.0f} s (frozen, or cut off)")
+                self._engine_silent(number, silence)
             else:
                 self._lost(to, number)
 
@@ -219,6 +227,8 @@ class Server:
             scheduler.settle()
             if not scheduler.has_actions():
                 break
+        if self.recorder is not None:
+            self.recorder.collect()
 
     def _perform(self, peers: dict[tuple[To, int], Peer], action: Action) -> None:
         to, number, message, frames = action
@@ -307,6 +317,8 @@ class Server:
             return
         is_same = hello.epoch == self._welcome.epoch
         is_new = self._absences.mail_of((To.CLIENT, client.number)) is None
+        if self.recorder is not None and not is_same:
+            self.recorder.client_joined(client)
         self._become(peer, "client", To.CLIENT, client.number, now)
         log.info("client=%s %s (%s)", client.number, "is back" if hello.client >= 0 else "joined", client.name)
         infos = [engine.info for engine in self.scheduler.engines.values()]
@@ -320,7 +332,7 @@ class Server:
         """The record of a client that says hello; of one that comes back the one it had. Or why it is refused."""
         name = f"{hello.user}@{hello.host}:{hello.pid}"
         if hello.client < 0:
-            return self.scheduler.client_joined(name, secrets.token_hex(8), now)
+            return self.scheduler.client_joined(name, secrets.token_hex(8), now, hello.session)
         if hello.epoch > self._welcome.epoch:
             return _STALE.format(hello.epoch, self._welcome.epoch)
         known = self.scheduler.clients.get(hello.client)
@@ -328,8 +340,10 @@ class Server:
             return known
         if hello.epoch == self._welcome.epoch:
             return "The controller has waited for this client long enough and has let go of it."
-        client = self.scheduler.client_adopted(hello.client, name, hello.token, now)
-        return client or f"The controller was restarted, and number {hello.client} is another client's now."
+        client = self.scheduler.client_adopted(hello.client, name, hello.token, now, hello.session)
+        return (
+            client or f"Client {hello.client} was given up, or its number is another one's in the restarted controller."
+        )
 
     def _engine_hello(self, peer: Peer, hello: m.EngineHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.ENGINE]
@@ -349,7 +363,10 @@ class Server:
             if is_same:
                 self._refuse(port, peer, "Refused", "The controller has given this engine up; its tasks run elsewhere.")
                 return
-            engine = self.scheduler.engine_joined(hello.uuid, hello.pid, hello.host, hello.id, now)
+            self._departing.joined(hello.uuid)
+            engine = self.scheduler.engine_joined(
+                hello.uuid, hello.pid, hello.host, hello.id, now, hello.engine_set, hello.rank
+            )
             self._engine_joined(peer, hello, engine, now)
             return
         who = (To.ENGINE, engine.info.id)
@@ -449,14 +466,21 @@ class Server:
         """Whether a peer whose connection is lost may still be there."""
         return bool(self._welcome.patience) and not peer.is_local and peer.role != "nanny"
 
-    def _engine_gone(self, number: int, reason: str, *, balanced: int | None = None) -> None:
+    def _engine_silent(self, number: int, silence: float) -> None:
+        if (engine := self.scheduler.engines.get(number)) is not None:
+            reason = f"no sign of life for {silence:.0f} s (frozen, or cut off)"
+            self._engine_gone(number, reason, end=m.Departure(number, engine.info.uuid, reason, crashed=True))
+
+    def _engine_gone(
+        self, number: int, reason: str, *, balanced: int | None = None, end: m.Departure | None = None
+    ) -> None:
         if number not in self.scheduler.engines:
             return  # actions for it were still in the outbox when it left
         log.info("engine=%s left: %s", number, reason)
         self._forget(To.ENGINE, number)
         self._absences.forget((To.ENGINE, number))
         self._sharing.engine_gone(number)
-        self.scheduler.engine_left(number, reason, balanced=balanced)
+        self.scheduler.engine_left(number, reason, balanced=balanced, end=end)
 
     def _client_gone(self, number: int) -> None:
         if number not in self.scheduler.clients:
@@ -465,6 +489,8 @@ class Server:
         self._forget(To.CLIENT, number)
         self._absences.forget((To.CLIENT, number))
         self._sharing.client_gone(number, self.scheduler.book.tasks)
+        if self.recorder is not None:
+            self.recorder.client_left(number)
         self.scheduler.client_left(number)
 
     def _nanny_gone(self, number: int) -> None:
@@ -493,17 +519,23 @@ class Server:
 
     def _functions(self, peer: Peer, functions: m.Functions, _frames: list[object], _now: float) -> None:
         self.scheduler.functions_arrived(self.scheduler.clients[peer.number], functions.bodies)
+        if self.recorder is not None:
+            self.recorder.functions_come(functions.bodies)
 
     def _submit(self, peer: Peer, submit: m.Submit, frames: list[object], now: float) -> None:
         # Also where none have come: what one task lacks would be taken from another one's on the way to its engine.
         if not self._frames_fit(peer, sum([task.frames for task in submit.tasks]), frames):
             return
         self.scheduler.tasks_submitted(self.scheduler.clients[peer.number], submit.tasks, frames, now)
+        if self.recorder is not None:
+            self.recorder.submitted(peer.number, submit.tasks, frames, now)
 
     def _direct(self, peer: Peer, direct: m.Direct, frames: list[object], now: float) -> None:
         if not self._frames_fit(peer, sum([request.task.frames for request in direct.requests]), frames):
             return
         self.scheduler.requests_submitted(self.scheduler.clients[peer.number], direct.requests, frames, now)
+        if self.recorder is not None:
+            self.recorder.addressed(peer.number, direct.requests, frames, now)
 
     def _abort(self, peer: Peer, abort: m.Abort, _frames: list[object], _now: float) -> None:
         client = self.scheduler.clients[peer.number]
@@ -512,6 +544,8 @@ class Server:
     def _done(self, peer: Peer, done: m.Done, frames: list[object], now: float) -> None:
         if frames and not self._frames_fit(peer, sum(result.frames for result in done.results), frames):
             return
+        if self.recorder is not None and self._sharing.folder:
+            self.recorder.results_come(done.results)
         self.scheduler.results_arrived(self.scheduler.engines[peer.number], done.results, frames, now)
 
     def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], _now: float) -> None:
@@ -537,9 +571,19 @@ class Server:
     def _query(self, peer: Peer, query: m.Query, _frames: list[object], now: float) -> None:
         if query.name == "unknown":
             self.act(now)  # results that are about to leave come before the answer that their tasks are over
+        if query.name in QUESTIONS:
+            if self._history is not None:
+                self._history.ask(peer.number, query, now)
+            else:
+                self._send(self._ports[To.CLIENT], peer, m.Answer(query.number, error=NO_STORE, kind="NoRecord"))
+            return
         reply = answer(self.scheduler, query, now)
+        if query.name == "sessions" and self.recorder is not None:
+            reply.value = self.recorder.sessions()  # also of those that left
         if query.name == "statistics" and isinstance(reply.value, dict):
             reply.value["rejected"] = self.rejected
+            if self.recorder is not None:
+                reply.value |= self.recorder.keeper.statistics()
         self._send(self._ports[To.CLIENT], peer, reply)
 
     def _signal(self, peer: Peer, signal: m.Signal, _frames: list[object], _now: float) -> None:
@@ -563,6 +607,8 @@ class Server:
             nanny = self._peers.get((To.NANNY, engine.nanny))
             if shutdown.restart and nanny is not None:
                 self._send(self._ports[To.NANNY], nanny, m.Restart(engine.info.uuid))
+            elif shutdown.finish:
+                self.scheduler.engine_retires(number)
             elif (mate := self._peers.get((To.ENGINE, number))) is not None:
                 self._send(self._ports[To.ENGINE], mate, m.Shutdown(0, [number]))
         self._send(self._ports[To.CLIENT], peer, m.Answer(shutdown.number))
@@ -596,6 +642,12 @@ class Server:
             self._ports[to].send(peer, m.encode(m.Bye(reason)), [])
 
     # --- helpers ------------------------------------------------------------------------------------------------
+
+    def _say_to_client(self, number: int, message: m.ToClient, frames: list[object]) -> None:
+        """Send to a client, if it is still there, what stands in no outbox."""
+        peer = self._peers.get((To.CLIENT, number))
+        if peer is not None:
+            peer.port.send(peer, m.encode(message), frames)
 
     def _send(self, port: Port, peer: Peer, message: m.ToClient | m.ToEngine) -> None:
         header = m.encode(message)

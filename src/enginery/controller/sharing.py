@@ -85,16 +85,19 @@ class Sharing:
         results: list[Result] = []
         sent: list[object] = []
         at = 0
-        for result in message.results:
+        for original in message.results:
+            result = original
             mine = frames[at : at + result.frames]
             at += result.frames
             if result.shared:
                 names = [segment.name for segment in result.shared]
+                # A copy: the record of the task has the original.
+                result = msgspec.structs.replace(original, shared=None)
                 try:
-                    result.payload, mine = put_together(result, mine, self._read)
+                    result.payload, mine = put_together(original, mine, self._read)
                 except OSError as error:
                     result.status, result.fault, mine = Status.LOST, Fault("EngineError", "EngineError", str(error)), []
-                result.frames, result.shared = len(mine), None
+                result.frames = len(mine)
                 self.released(names)
             results.append(result)
             sent += mine

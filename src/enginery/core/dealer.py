@@ -114,7 +114,7 @@ class Dealer:
 
     def has_room(self, engine: EngineRecord) -> bool:
         """Whether the engine may be given another balanced task."""
-        if engine.leaving:
+        if engine.leaving or engine.retiring:
             return False
         if engine.stuck:  # or what it handed back would be given to it again
             return not engine.load

@@ -31,6 +31,7 @@ class EngineRecord:
         "leaving",
         "nanny",
         "progressed",
+        "retiring",
         "stuck",
     )
 
@@ -46,6 +47,7 @@ class EngineRecord:
         self.asked_back = False  #: a Return is under way, or was in vain
         self.disordered = False  #: it may begin balanced tasks in another order than that in which they were sent
         self.leaving = False  #: its connection is closed, and what became of it is not known yet
+        self.retiring = False  #: it leaves once it has ended what it holds
         self.stuck = False  #: it was asked to hand back tasks, and no task of its has ended since
         self.nanny = -1  #: number of the nanny that watches it
 
@@ -61,10 +63,11 @@ class EngineRecord:
 class ClientRecord:
     """A client, and which task ids it has used."""
 
-    __slots__ = ("connected", "flow", "gaps", "highest", "joined", "ledger", "name", "number", "token")
+    __slots__ = ("connected", "flow", "gaps", "highest", "joined", "ledger", "name", "number", "session", "token")
 
-    def __init__(self, number: int, name: str, token: str, now: float) -> None:
+    def __init__(self, number: int, name: str, token: str, now: float, session: str = "") -> None:
         self.number = number
+        self.session = session  #: with which the message ids of its tasks begin
         self.name = name
         self.token = token
         self.joined = now

@@ -43,6 +43,9 @@ class Bodies:
             oldest = next(iter(self._bodies))
             self._size -= len(self._bodies.pop(oldest))
 
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._bodies
+
     def known(self) -> dict[bytes, bytes]:
         """All bodies by digest, the oldest first."""
         return dict(self._bodies)

@@ -57,6 +57,9 @@ def _check_places(scheduler: Scheduler) -> None:
     assert set(places) == set(book.tasks), f"known but nowhere, or the other way: {set(places) ^ set(book.tasks)}"
     for table in (book.rare, book.frames):
         assert table.keys() <= book.tasks.keys(), f"left over: {table.keys() - book.tasks.keys()}"
+    journal = scheduler.journal
+    for noted in (journal.direct, journal.said) if journal is not None else ():
+        assert book.tasks.keys() >= set(noted), f"noted of tasks that have ended: {set(noted) - book.tasks.keys()}"
     lacking = [number for number, task in book.tasks.items() if task.frames and number not in book.frames]
     addressed = {number for engine in scheduler.engines.values() for number in engine.direct}
     assert addressed.issuperset(lacking), f"frames are missing of tasks {lacking}"

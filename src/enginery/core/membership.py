@@ -316,11 +316,14 @@ class Membership:
         """There is a new connection: its first message says who this was. All else waits for the answer."""
         welcome, mail, hello = self.welcome, self.mail, self._hello
         if welcome is not None and mail is not None:
-            holding = list(self._known or ())
-            self._hello = hello = m.EngineHello(
-                hello.version, hello.uuid, hello.pid, hello.host, self.id, holding, welcome.epoch,
-                hello.connection + 1, mail.received,
-            )  # fmt: skip
+            self._hello = hello = msgspec.structs.replace(
+                hello,
+                id=self.id,
+                holding=list(self._known or ()),
+                epoch=welcome.epoch,
+                connection=hello.connection + 1,
+                received=mail.received,
+            )
         self._message = None  # if it was a counted one, it is kept
         self._ready = deque([hello])
 

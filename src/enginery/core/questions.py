@@ -57,6 +57,11 @@ def statistics(scheduler: Scheduler) -> dict[str, object]:
     }
 
 
+def crashes(scheduler: Scheduler) -> list[dict[str, object]]:
+    """The newest crashes of engines, the oldest first."""
+    return [{name: getattr(each, name) for name in each.__struct_fields__} for each in scheduler.crashes]
+
+
 def story(scheduler: Scheduler, task: int, now: float) -> list[str]:
     """What happened to a task, the earliest first; the last line is how it stands, or how it ended."""
     scheduler.settle()

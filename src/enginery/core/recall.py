@@ -40,6 +40,7 @@ class Recall:
         self.tried: dict[int, book.Tried] = {}
         self.unheard: dict[int, Unheard] = {}
         self.clients: dict[int, ClientRecord] = {}
+        self.departed: dict[int, None] = {}  #: clients that have left
         self.engines: dict[int, EngineInfo] = {}
         self.overtaken: set[int] = set()
         self.bodies: dict[bytes, bytes] = {}
@@ -79,6 +80,7 @@ class Recall:
                 self._joined(entry)
             case book.Gone():
                 self.clients.pop(entry.client, None)
+                self.departed[entry.client] = None
                 for number in [number for number in self.unheard if number >> CLIENT_SHIFT == entry.client]:
                     del self.unheard[number]
             case book.Bodies():
@@ -95,7 +97,7 @@ class Recall:
                 pass
 
     def _joined(self, entry: book.Joined) -> None:
-        client = ClientRecord(entry.number, entry.name, entry.token, 0.0)
+        client = ClientRecord(entry.number, entry.name, entry.token, 0.0, entry.session)
         client.highest = entry.highest or client.highest
         client.gaps = [(first, last) for first, last in entry.gaps]
         client.ledger.recall(entry.endings, entry.failed)
@@ -131,7 +133,7 @@ class Recall:
 
     def put_into(self, scheduler: Scheduler, now: float) -> None:
         """Have a fresh scheduler go on from here."""
-        scheduler.recall_peers(self.clients, self.highest_client, self.highest_engine)
+        scheduler.recall_peers(self.clients, self.departed, self.highest_client, self.highest_engine)
         for number, info in self.engines.items():
             engine = scheduler.engines[number] = EngineRecord(info, now)
             engine.leaving = True
@@ -174,8 +176,11 @@ def written(scheduler: Scheduler, unheard: Iterable[Unheard], epoch: int) -> boo
     page: book.Page = [(book.Began(epoch), [])]
     for client in scheduler.clients.values():
         endings, failed = client.ledger.written()
-        joined = book.Joined(client.number, client.name, "", client.token, client.highest, client.gaps, endings, failed)
+        joined = book.Joined(
+            client.number, client.name, client.session, client.token, client.highest, client.gaps, endings, failed
+        )
         page.append((joined, []))
+    page += [(book.Gone(number), []) for number in scheduler.departed]
     page += [(book.Came(engine.info), []) for engine in scheduler.engines.values()]
     page += [(book.Overtaken(number), []) for number, engine in scheduler.engines.items() if engine.disordered]
     page.append((book.Bodies(scheduler.dealer.bodies.known()), []))

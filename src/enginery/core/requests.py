@@ -268,7 +268,7 @@ class Requests:
         engines.update((info.id, info) for info in news.joined)
         for departure in news.left:
             engines.pop(departure.id, None)
-        self.engines = dict(sorted(engines.items()))  # who comes back to a restarted controller comes in any order
+        self.engines = _by_id(engines)
         self.news.append(news)
 
     def _supply(self, digests: list[bytes]) -> None:
@@ -296,7 +296,7 @@ class Requests:
         if before is not None and self._ready is self._outgoing:
             return  # nobody waits for it
         self.welcome = welcome
-        engines = dict(sorted((info.id, info) for info in welcome.engines))
+        engines = _by_id({info.id: info for info in welcome.engines})
         if before is None:
             self.mail = Mail() if welcome.patience else None
             self.engines = engines
@@ -371,6 +371,11 @@ class Requests:
                 self.settled.append(sink)
 
 
+def _by_id(engines: dict[int, m.EngineInfo]) -> dict[int, m.EngineInfo]:
+    # Ranks of an MPI job join in any order, and so does everybody who comes back to a restarted controller.
+    return dict(sorted(engines.items()))
+
+
 #: Number of the question which tasks a controller does not know.
 _UNKNOWN: Final = -1
 _UNREMEMBERED: Final = (
@@ -378,5 +383,5 @@ _UNREMEMBERED: Final = (
 )
 _FORGOTTEN: Final = (
     "The controller was restarted (epoch {} → {}) and does not remember what the one before it was asked. Whether the "
-    "task has run is not known. Start the controller with --restore, or the cluster with durable=True, to have it remember."
+    "task has run is not known. Start the controller with --restore to have it remember."
 )

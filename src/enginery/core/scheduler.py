@@ -11,6 +11,7 @@ Rules of the room:
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from enginery.core import faults
@@ -34,12 +35,14 @@ from enginery.wire.messages import (
     Ping,
     Result,
     Return,
+    Shutdown,
     Status,
     Task,
 )
 
 if TYPE_CHECKING:
     from enginery.core.actions import Action
+    from enginery.core.journal import Journal
     from enginery.core.logbook import Logbook
     from enginery.core.placement import Random
     from enginery.core.tasks import Rare
@@ -51,8 +54,12 @@ POISON: Final = 3
 FARTHEST: Final = 100_000
 #: Deadlines that may have become pointless before they are sought out.
 POINTLESS: Final = 1000
+#: Clients that left which a durable controller remembers.
+DEPARTED: Final = 10_000
 #: Tasks that are looked for one by one at every engine.
 FEW: Final = 10
+#: Crashes of engines remembered for clients that come later.
+CRASHES: Final = 100
 
 
 class Scheduler:
@@ -64,13 +71,16 @@ class Scheduler:
         random: Random,
         scheme: str = "leastload",
         hwm: int | None = None,
+        journal: Journal | None = None,
         first_client: int = 1,
         logbook: Logbook | None = None,
     ) -> None:
-        """``first_client`` is the number of the first client: a restarted controller leaves those of others free.
+        """What ended is noted in ``journal``, if there is one.
 
-        What must outlive the controller is written into ``logbook``, if there is one.
+        What must outlive the controller is written into ``logbook``, if there is one. ``first_client`` is the number of
+        the first client: a restarted controller leaves those of others free.
         """
+        self.journal = journal
         self.logbook = logbook
         self.engines: dict[int, EngineRecord] = {}
         self.clients: dict[int, ClientRecord] = {}
@@ -79,42 +89,56 @@ class Scheduler:
         self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
         self.admission = Admission(self)
         self.stories = Stories()
-        self.counts = {"submitted": 0, "ended": 0, "failed": 0, "retried": 0, "stolen": 0, "stale": 0, "dropped": 0}
+        self.counts = {
+            "joined": 0,
+            "submitted": 0,
+            "ended": 0,
+            "failed": 0,
+            "retried": 0,
+            "stolen": 0,
+            "stale": 0,
+            "dropped": 0,
+        }
         self._deadlines: list[tuple[float, int]] = []
         self._unsettled: list[tuple[EngineRecord, list[Task | None], list[Result], list[int]]] = []
         self._next_engine = 0
+        self.crashes: deque[Departure] = deque(maxlen=CRASHES)  #: the newest ones
+        self._retiring: list[EngineRecord] = []
         self._skipped: set[int] = set()  #: ids below the next one that were never given
+        self._firsts: dict[str, int] = {}  #: by engine set of MPI ranks: the id of rank 0
+        self._departing: EngineInfo | None = None  #: the engine that is leaving, while its tasks are seen to
         self._first_client = self._next_client = first_client
         self._adopted: set[int] = set()  #: numbers that another controller gave
         self._had_client = False
+        self.departed: dict[int, None] = {}  #: clients that another controller may meet and shall not take for new ones
         self._mixed = False  #: there was more than one client, so results of several may come in one message
 
     # --- clients ------------------------------------------------------------------------------------------------
 
-    def client_joined(self, name: str, token: str, now: float) -> ClientRecord:
+    def client_joined(self, name: str, token: str, now: float, session: str = "") -> ClientRecord:
         """A client says hello. Its record carries the number that prefixes its task ids."""
         while self._next_client in self._adopted:
             self._next_client += 1
-        client = self._add_client(self._next_client, name, token, now)
+        client = self._add_client(self._next_client, name, token, now, session)
         self._next_client += 1
         return client
 
-    def client_adopted(self, number: int, name: str, token: str, now: float) -> ClientRecord | None:
+    def client_adopted(self, number: int, name: str, token: str, now: float, session: str = "") -> ClientRecord | None:
         """A client of another controller goes on here, under its number: ids it has given are of no use with any other.
 
-        None if the number is somebody else's here.
+        None if the number is somebody else's here, or that of a client which has left.
         """
-        if number in self._adopted or self._first_client <= number < self._next_client:
+        if number in self._adopted or number in self.departed or self._first_client <= number < self._next_client:
             return None
         self._adopted.add(number)
-        return self._add_client(number, name, token, now)
+        return self._add_client(number, name, token, now, session)
 
-    def _add_client(self, number: int, name: str, token: str, now: float) -> ClientRecord:
+    def _add_client(self, number: int, name: str, token: str, now: float, session: str) -> ClientRecord:
         self._mixed = self._mixed or self._had_client
         self._had_client = True
-        client = self.clients[number] = ClientRecord(number, name, token, now)
+        client = self.clients[number] = ClientRecord(number, name, token, now, session)
         if self.logbook is not None:
-            self.logbook.note(entries.Joined(number, name, "", token))
+            self.logbook.note(entries.Joined(number, name, session, token))
         return client
 
     def client_left(self, number: int) -> None:
@@ -125,6 +149,9 @@ class Scheduler:
             if self.logbook is not None:
                 self.settle()
                 self.logbook.note(entries.Gone(number))
+                self.departed[number] = None
+                if len(self.departed) > DEPARTED:
+                    del self.departed[next(iter(self.departed))]
             for digest, engine in self.dealer.bodies.wanted():  # of this client, perhaps
                 self.functions_missing(engine, [digest])
 
@@ -212,7 +239,9 @@ class Scheduler:
 
     def _address(self, task: Task, frames: list[object], target: int, now: float) -> None:
         self.book.tasks[task.id] = task
-        if self.logbook is not None and frames:
+        if self.journal is not None:
+            self.journal.direct.add(task.id)
+        if frames and (self.journal is not None or self.logbook is not None):
             self.book.frames[task.id] = frames  # another controller may have to send them again
         engine = self.engines.get(target)
         if engine is None:
@@ -252,16 +281,30 @@ class Scheduler:
 
     # --- engines ------------------------------------------------------------------------------------------------
 
-    def engine_joined(self, uuid: str, pid: int, host: str, wanted: int, now: float) -> EngineRecord:
-        """An engine says hello. It gets the id it wants if that was never used, else the next one."""
+    def engine_joined(
+        self, uuid: str, pid: int, host: str, wanted: int, now: float, engine_set: str = "", rank: int = -1
+    ) -> EngineRecord:
+        """An engine says hello. It gets the id it wants if that was never used, else the next one.
+
+        The ranks of an MPI job arrive in any order and get ids in the order of ranks.
+        """
+        if rank >= 0 and wanted < 0:
+            wanted = self._first_of_set(engine_set) + rank
         number = self._number_for(wanted)
-        engine = EngineRecord(EngineInfo(number, uuid, pid, host), now)
+        self.counts["joined"] += 1
+        engine = EngineRecord(EngineInfo(number, uuid, pid, host, engine_set), now)
         self.engines[number] = engine
         self.dealer.join(engine)
         if self.logbook is not None:
             self.logbook.note(entries.Came(engine.info))
         self._tell_clients(News(joined=[engine.info]))
         return engine
+
+    def _first_of_set(self, engine_set: str) -> int:
+        """The id of rank 0 of an engine set. It holds until the set is gone: one that is started anew counts anew."""
+        there = {engine.info.engine_set for engine in self.engines.values()}
+        self._firsts = {name: first for name, first in self._firsts.items() if name in there}
+        return self._firsts.setdefault(engine_set, self._next_engine)
 
     def _number_for(self, wanted: int) -> int:
         following = self._next_engine
@@ -288,19 +331,52 @@ class Scheduler:
         engine.progressed = now
         self.dealer.refresh(engine)
 
-    def engine_left(self, number: int, reason: str, *, balanced: int | None = None) -> None:
+    def engine_retires(self, number: int) -> None:
+        """An engine is to leave without loss: it hands back what it has not begun, and leaves when the rest is done."""
+        engine = self.engines.get(number)
+        if engine is None or engine.retiring:
+            return
+        self.settle()
+        engine.retiring = engine.asked_back = True
+        self._retiring.append(engine)
+        if engine.balanced:
+            self.outbox.send(To.ENGINE, number, Return(len(engine.balanced)))
+        self.dealer.refresh(engine)
+        self.settle()
+
+    def _dismiss(self) -> None:
+        """Let the engines go that were to leave and have nothing left to do."""
+        for engine in [each for each in self._retiring if not each.load]:
+            self._retiring.remove(engine)
+            self.outbox.send(To.ENGINE, engine.info.id, Shutdown(0, [engine.info.id]))
+
+    def engine_stillborn(self, end: Departure) -> None:
+        """An engine has died before it said hello: whoever waits for engines shall not wait for this one."""
+        self._tell_departure(end)
+
+    def _tell_departure(self, departure: Departure) -> None:
+        if departure.crashed:
+            self.crashes.append(departure)
+        self._tell_clients(News(left=[departure]))
+
+    def engine_left(
+        self, number: int, reason: str, *, balanced: int | None = None, end: Departure | None = None
+    ) -> None:
         """An engine is gone, whoever noticed it: its tasks run elsewhere or fail, and everybody is told, once.
 
         ``balanced`` is the id of the last balanced task it had begun (-1: none), or None if that is not known; what
         it had not begun runs elsewhere without counting as an attempt. Where the order in which it has begun them is not
-        certain all count as begun, for none may run twice unless it has retries.
+        certain all count as begun, for none may run twice unless it has retries. ``end`` is what clients are told of it.
         """
         self.settle()
         engine = self.engines.pop(number, None)
         if engine is None:
             return
+        self._departing = engine.info
         homeless = self.dealer.leave(engine)
-        self._tell_clients(News(left=[Departure(number, engine.info.uuid, reason)]))
+        if engine.retiring:
+            self._retiring = [each for each in self._retiring if each is not engine]
+        self._tell_departure(end if end is not None else Departure(number, engine.info.uuid, reason))
         held, addressed = list(engine.balanced.values()), list(engine.direct.values())
         engine.balanced, engine.direct = {}, {}
         for task in addressed:
@@ -313,6 +389,7 @@ class Scheduler:
             self._bereave(held[at], engine, reason, begun=at < begun)
         for task in homeless:
             self.place(task)
+        self._departing = None
         if self.logbook is not None:
             self.logbook.note(entries.Left(number))
 
@@ -408,9 +485,13 @@ class Scheduler:
             unsettled, self._unsettled = self._unsettled, []
             for engine, tasks, results, ids in unsettled:
                 self._learn(engine, tasks, results)
+                if self.journal is not None:
+                    self.journal.succeeded(engine.info, tasks, results, self.book.frames)  # type: ignore[arg-type]  # all there
                 self._succeed(engine, ids)
                 self.dealer.refresh(engine)
         self.dealer.settle()
+        if self._retiring:
+            self._dismiss()
 
     def _learn(self, engine: EngineRecord, tasks: list[Task | None], results: list[Result]) -> None:
         """Take run times in, function by function."""
@@ -465,7 +546,10 @@ class Scheduler:
         for output in outputs:
             if output.task not in engine.balanced and output.task not in engine.direct:
                 self.counts["stale"] += 1
-            elif (client := self.clients.get(output.task >> CLIENT_SHIFT)) is not None:
+                continue
+            if self.journal is not None:
+                self.journal.hear(output)
+            if (client := self.clients.get(output.task >> CLIENT_SHIFT)) is not None:
                 self._pass_on(client, engine, output)
 
     def _pass_on(self, client: ClientRecord, engine: EngineRecord, output: Output) -> None:
@@ -553,6 +637,8 @@ class Scheduler:
 
     def take_actions(self, now: float) -> list[Action]:
         """Deal what can be dealt, and hand over everything to be performed."""
+        if self.journal is not None:
+            self.journal.now = now
         if self.dealer.has_work():
             self.settle()
             self.dealer.deal(now, self.outbox)
@@ -565,8 +651,11 @@ class Scheduler:
 
     # --- recalling ----------------------------------------------------------------------------------------------
 
-    def recall_peers(self, clients: dict[int, ClientRecord], highest_client: int, highest_engine: int) -> None:
+    def recall_peers(
+        self, clients: dict[int, ClientRecord], departed: dict[int, None], highest_client: int, highest_engine: int
+    ) -> None:
         """Take over the clients of a controller before this one; no number and no id is given a second time."""
+        self.departed = dict(departed)
         self.clients.update(clients)
         self._adopted.update(clients)
         self._had_client = self._mixed = bool(clients)
@@ -616,6 +705,10 @@ class Scheduler:
         rare = self.book.rare.get(task.id)
         if (rare is not None and rare.attempts) or (result.status and result.status != Status.ABORTED):
             self.stories.keep(task.id, rare, result, engine)
+        if self.journal is not None:
+            holder = self.engines.get(engine)
+            info = holder.info if holder is not None else self._departing
+            self.journal.finished(info, task, result, self.book.frames.get(task.id, ()), frames)
         self.book.remove(task.id)
         if self.logbook is not None:
             self.logbook.note(entries.Ended(engine, [result]), frames)

@@ -107,8 +107,12 @@ class Engine:
             self.cell_file.unlink(missing_ok=True)
 
 
-def run(options: EngineOptions, *, engine_main: EngineMain = run_engine) -> int:
+def run(
+    options: EngineOptions, *, engine_main: EngineMain = run_engine, again: Callable[[], bool] | None = None
+) -> int:
     """Start ``options.n`` engines with their nanny and stay until they have ended; returns the exit code.
+
+    ``again`` is asked when they have ended without a signal or the end of the owner; True starts them anew.
 
     The code is 0 if every engine left in good order or was told to, else that of the first that did not (128 plus the
     number for a signal). Must be called in the main thread, which handles SIGINT, SIGTERM and SIGHUP meanwhile.
@@ -120,10 +124,14 @@ def run(options: EngineOptions, *, engine_main: EngineMain = run_engine) -> int:
             f"Engines cannot run in {str(options.work_dir)!r}: no such folder on this host. Create it or name another."
         )
         raise NotADirectoryError(msg)
-    with _logging(options):
+    with logging_as_told(options):
         if options.use_mpi:
             return run_beside_nanny(options, engine_main=engine_main)
-        return Host(options, engine_main).run()
+        while True:
+            host = Host(options, engine_main)
+            code = host.run()
+            if again is None or host.was_told or not again():
+                return code
 
 
 def run_beside_nanny(options: EngineOptions, *, engine_main: EngineMain = run_engine) -> int:
@@ -168,6 +176,7 @@ class Host:
         self._engines: dict[str, Engine] = {}
         self._short_lives = [0] * options.n
         self._stopping = ""
+        self.was_told = False  #: a signal or the end of the owner asked it to leave
         self._asked = 0.0  #: when the first signal came that asks to leave
         self._status = 0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -272,11 +281,12 @@ class Host:
         out_of_memory = self._witness.out_of_memory() if code == -KILL else None
         note = describe(code, peak=death.peak, out_of_memory=out_of_memory, cause=cause)
         again = not self._stopping and (engine.restarting or overdue or self._shall_return(engine, code))
+        expected = bool(self._stopping) or engine.restarting
+        engine.tidy(code)  # first, so that its last words are in the log when its end is told
         log.log(logging.INFO if again or code == 0 or cause else logging.WARNING, "pid=%d %s", engine.pid, note)
         self._nannies.tell_exited(
-            EngineExited(engine.uuid, engine.pid, code, cell.balanced, cell.direct, note, again),
+            EngineExited(engine.uuid, engine.pid, code, cell.balanced, cell.direct, note, again, expected),
         )
-        engine.tidy(code)
         if again:
             self._start_engine(engine.slot, new_uuid())
         elif not self._stopping and not self._status:
@@ -336,16 +346,19 @@ class Host:
         try:
             self._owner = watch_process(owner)
         except ProcessLookupError:
+            self.was_told = True
             self._stop(f"its owner (pid {owner}) is gone")
             return
         self._selector.register(self._owner.fileno(), selectors.EVENT_READ, self._owner_ended)
 
     def _owner_ended(self) -> None:
         assert self._owner is not None
+        self.was_told = True
         self._selector.unregister(self._owner.fileno())
         self._stop(f"its owner (pid {self._owner.pid}) is gone")
 
     def _signalled(self) -> None:
+        self.was_told = True
         for number in self._signals.take():
             now = time.monotonic()
             self._asked = self._asked or now
@@ -412,9 +425,9 @@ class Host:
 
 
 @contextlib.contextmanager
-def _logging(options: EngineOptions) -> Iterator[None]:
+def logging_as_told(options: EngineOptions, logger: logging.Logger | None = None) -> Iterator[None]:
     """Log where the options say. Not by the root logger: that one belongs to the user's code in the engines."""
-    logger = logging.getLogger("enginery.engine")
+    logger = logger or logging.getLogger("enginery.engine")
     handler: logging.Handler = logging.FileHandler(options.log) if options.log else logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s engine %(process)d %(message)s"))
     logger.addHandler(handler)

@@ -30,6 +30,7 @@ class Interrupts:
         self._is_running = is_running
         self._act = act
         self._meant = -1
+        self.handled = 0  #: how many have reached the main thread
         signal.signal(signal.SIGINT, self._interrupt_any)
         if signal.SIGINT != PRIVATE:
             signal.signal(PRIVATE, self._interrupt_meant)
@@ -40,9 +41,11 @@ class Interrupts:
         wake_main_thread(PRIVATE)
 
     def _interrupt_any(self, _number: int, frame: FrameType | None) -> None:
+        self.handled += 1
         self._act(frame)
 
     def _interrupt_meant(self, _number: int, frame: FrameType | None) -> None:
+        self.handled += 1
         if self._is_running(self._meant):
             self._act(frame)
 

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: How long an orphaned engine may take to die of SIGKILL before the nanny reports it all the same, in seconds.
 DYING: Final = 1.0
+#: How long a rank of MPI gets at least to leave by itself, in seconds: MPI_Finalize waits for the other ranks.
+FINALIZING: Final = 2.0
 #: Column of the exit status in ``/proc/<pid>/stat``, counted behind the name of the program.
 EXIT_STATUS_COLUMN: Final = 49
 
@@ -139,12 +141,13 @@ class HostKeeper:
             cell = self._cells[started.slot]
             note = describe(-KILL, cause=reason)
             reports.append(
-                EngineExited(uuid, started.pid, -KILL, cell.balanced, cell.direct, note),
+                EngineExited(uuid, started.pid, -KILL, cell.balanced, cell.direct, note, expected=True),
             )
             self._forget(uuid)
         # Those it started in its last moment, without coming to say so, die with it as well.
         for uuid, cell in self._unheard.items():
-            reports.append(EngineExited(uuid, 0, -KILL, cell.balanced, cell.direct, describe(-KILL, cause=reason)))
+            note = describe(-KILL, cause=reason)
+            reports.append(EngineExited(uuid, 0, -KILL, cell.balanced, cell.direct, note, expected=True))
         return [*reports, Leave(reason)]
 
 
@@ -159,6 +162,7 @@ class ParentKeeper:
         self._cell = cell
         self._stop_timeout = stop_timeout
         self._cause = ""
+        self._stopped = False
         self._engine = watch_process(pid)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._engine.fileno(), selectors.EVENT_READ, self._engine_ended)
@@ -203,8 +207,8 @@ class ParentKeeper:
     def stop(self, reason: str, grace: float, code: int) -> None:
         """Stop the engine, hard if it does not leave in time. There is no host to exit with ``code``."""
         del code
-        self._cause = reason
-        if has_ended(self._engine, grace):
+        self._cause, self._stopped = reason, True
+        if has_ended(self._engine, max(grace, FINALIZING)):
             return
         self._engine.send(signal.SIGTERM)
         if not has_ended(self._engine, self._stop_timeout):
@@ -219,10 +223,13 @@ class ParentKeeper:
         self._selector.unregister(self._engine.fileno())
         code = self._cell.code if self._cell.code != UNSAID else exit_code_of_zombie(self._engine.pid)
         if code is None:
-            code, note = 1, "ended; nobody but mpiexec knows its exit code"
+            code, note = 1, "died without a word, as by a signal; how, only mpiexec knows: see what that has written"
         else:
             note = describe(code, cause=OVERDUE if self._cell.overdue >= 0 else self._cause)
-        exited = EngineExited(self._uuid, self._engine.pid, code, self._cell.balanced, self._cell.direct, note)
+        cell = self._cell
+        exited = EngineExited(
+            self._uuid, self._engine.pid, code, cell.balanced, cell.direct, note, expected=self._stopped
+        )
         return [exited, Leave("the engine ended")]
 
 

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from enginery.core.membership import Membership
-from enginery.engine.interrupts import wake_main_thread
 from enginery.engine.limits import TimeLimit
 from enginery.engine.sharing import Sharing
 from enginery.net.away import Away
@@ -30,6 +29,8 @@ log = logging.getLogger("enginery.engine")
 RESULT_DELAY: Final = 0.003
 #: How long the running task may take to end after the engine was told to leave, in seconds.
 LEAVING_GRACE: Final = 1.0
+#: What is logged from time to time while the controller is not reached.
+UNREACHED: Final = "the controller is not reached, still trying; %s"
 _NEVER: Final = float("inf")
 
 
@@ -39,6 +40,7 @@ class Link:
     def __init__(self, options: EngineOptions, uuid: str, begun: BegunCell) -> None:
         wanted = -1 if options.id is None else options.id
         hello = m.EngineHello(m.VERSION, uuid, os.getpid(), socket.gethostname(), wanted)
+        hello.engine_set, hello.rank = options.engine_set, options.rank
         self.member = Membership(hello)
         # The line's speaker has these two, straight from the mind: they are called several times for each task.
         self.next_message = self.member.next_message
@@ -46,6 +48,8 @@ class Link:
         self.on_tick: Callable[[], None] = lambda: None  #: lets output flush what it has kept
         self.on_fork: Callable[[], None] = lambda: None  #: lets output go elsewhere in a forked child
         self.interrupt: Callable[[int], None] = lambda _task: None  #: interrupts a task if it still runs
+        #: wakes the main thread out of user code; before there is any, the main thread waits for this link
+        self.wake_user_code: Callable[[], None] = lambda: None
         self._limit = TimeLimit(self.member, begun, self._interrupt_late)
         self.sharing = Sharing("", 0)
         self._misses = options.max_misses
@@ -59,7 +63,8 @@ class Link:
         self._returns = False  #: another controller may take the place of this one
         self._connection = options.connection
         self._epoch = 0
-        channel = dial_patiently(options.connection, options.timeout * max(options.max_misses, 1))
+        patience = options.timeout * max(options.max_misses, 1)
+        channel = dial_patiently(options.connection, patience, tell=lambda why: log.warning(UNREACHED, why))
         self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
         self.line.start()
 
@@ -228,7 +233,7 @@ class Link:
         if self._exit_by == _NEVER:
             self._exit_by = time.monotonic() + LEAVING_GRACE
             self.line.wake()
-            wake_main_thread()
+            self.wake_user_code()
 
     def _interrupt_late(self, task: int) -> None:
         self.interrupt(task)  # which is set when there is somebody to interrupt

@@ -25,6 +25,15 @@ class Namespace:
         self.variables["engine_id"] = engine_id
         self._own = set(self.variables)
 
+    def adopt(self) -> None:
+        """Count what is there now as there before the user came."""
+        self._own = set(self.variables)
+
+    @staticmethod
+    def executable() -> str:
+        """The Python this is."""
+        return sys.executable
+
     def become_main(self) -> None:
         """Let pickles that name ``__main__`` find the user's variables."""
         sys.modules["__main__"] = self.module

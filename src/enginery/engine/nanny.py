@@ -27,6 +27,7 @@ from enginery.engine import limits
 from enginery.engine.channel import Leave, Started
 from enginery.net.away import Away
 from enginery.net.channel import ChannelClosed
+from enginery.net.reach import explain
 from enginery.net.sockets import dial_patiently, redial
 from enginery.wire.messages import (
     UNDECODABLE,
@@ -284,7 +285,7 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
     try:
         channel = dial_patiently(options.connection, options.timeout * max(options.max_misses, 1))
     except OSError as error:
-        reason = f"no controller listens at {options.connection.url} ({error.strerror})"
+        reason = f"no controller ({error.strerror}); {explain(options.connection)}"
         log.error("engines are stopped: %s", reason)  # noqa: TRY400  # the message says it all
         keeper.stop(reason, 0.0, 1)
         return reason

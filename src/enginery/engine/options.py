@@ -41,8 +41,15 @@ class EngineOptions:
     timeout: float = 5.0
     #: heartbeats without an answer until the controller counts as gone for good; 0 stays for ever
     max_misses: int = 50
+    #: who was started together with these engines
+    engine_set: str = ""
     #: this process was started by mpiexec and must be the engine itself, since it calls MPI_Init
     use_mpi: bool = False
+    #: its rank (-1: it is none) and how many ranks there are, as mpiexec says
+    rank: int = -1
+    ranks: int = 0
+    #: source text to run in the namespace to call MPI_Init, before the engine joins
+    init_mpi: str = ""
     #: False starts each engine as a process of its own, even where forking is safe
     fork: bool = True
     #: how long engines may take to leave after SIGTERM, until SIGKILL

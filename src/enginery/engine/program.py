@@ -9,17 +9,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from enginery.engine import mpi
 from enginery.engine.capture import Capture, can_capture
 from enginery.engine.current import become
-from enginery.engine.link import Link
+from enginery.engine.deaf import DeafWatch, explanation
+from enginery.engine.link import UNREACHED, Link
 from enginery.engine.namespace import Namespace
 from enginery.engine.output import Stream
 from enginery.engine.runner import Runner
 from enginery.errors import describe_exception
 from enginery.net.publish import publish
+from enginery.net.reach import explain
 from enginery.wire.messages import Bye
 
 if TYPE_CHECKING:
+    from enginery.core.membership import Membership
     from enginery.engine.begun import BegunCell
     from enginery.engine.options import EngineOptions
 
@@ -32,24 +36,24 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
     Must be called in the main thread, which runs user code from then on.
     """
     publish(log, options.log_url, "engine")
+    namespace = Namespace(options.rank)
+    # Before there are threads, and before anybody counts on this engine.
+    if options.init_mpi and not mpi.start(options, namespace):
+        return 1
     try:
         link = Link(options, uuid, begun)
     except OSError as error:
-        log.error("no controller listens at %s: %s", options.connection.url, error.strerror)  # noqa: TRY400 - all is said
+        log.error("no controller (%s); %s", error.strerror, explain(options.connection))  # noqa: TRY400 - all is said
         return 1
     member = link.member
     try:
-        # The controller may come up later than its engines; it is dialled until then, and the waiting is said.
-        while not link.wait_for_welcome(options.timeout):
-            log.warning("no answer from the controller at %s yet, still trying", options.connection.url)
-            if link.silence() > options.timeout * max(options.max_misses, 1):
-                member.leaving = "no controller answered"
+        _wait_for_welcome(link, options)
         if member.leaving is not None:
             log.error("could not register: %s", member.leaving)
             return 1
         publish(log, options.log_url, f"engine.{member.id}")
         log.info("Completed registration with id %s", member.id)
-        namespace = Namespace(member.id)
+        namespace.variables["engine_id"] = member.id
         capture = Capture() if can_capture() else None
         logs = {"stdout": sys.stdout, "stderr": sys.stderr} if capture is None else capture.logs
         runner = Runner(link, namespace, begun, options, logs)
@@ -64,6 +68,7 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
         runner.cells.prepare()
         _start_up(options, namespace)
         gc.set_threshold(20_000, 20, 50)
+        deaf = watch_deafness(runner, options, member) if options.rank >= 0 and can_capture() else None
         try:
             reason = runner.serve()
         except BaseException:
@@ -71,14 +76,44 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
             raise
         finally:
             sys.stdout, sys.stderr = plain
+            if deaf is not None:
+                deaf.close()
             if capture is not None:
                 capture.close()
         log.info("engine=%s leaving: %s", member.id, reason)
         member.say(Bye(reason))
         return 0
+    except KeyboardInterrupt:
+        if member.leaving is None:
+            raise
+        # The interrupt is for the task that runs, and there was none yet: it was told to leave while it started.
+        log.info("engine=%s leaving before it could do anything: %s", member.id, member.leaving)
+        member.say(Bye(member.leaving))
+        return 0
     finally:
         link.line.close()
         link.sharing.pool.close()
+
+
+def watch_deafness(runner: Runner, options: EngineOptions, member: Membership) -> DeafWatch:
+    """Have those who interrupt a rank in vain be told so, on the standard error stream of its task."""
+
+    def say() -> None:
+        runner.outputs.write("stderr", explanation(member.id, options.rank, options.ranks))
+
+    return DeafWatch(lambda: member.running, lambda: runner.interrupts.handled, say)
+
+
+def _wait_for_welcome(link: Link, options: EngineOptions) -> None:
+    """Wait until the controller has answered, which may come up later than its engines. The waiting is said."""
+    patience = options.timeout
+    while not link.wait_for_welcome(patience):
+        why = explain(options.connection)
+        if link.silence() > options.timeout * max(options.max_misses, 1):
+            link.member.leaving = f"no controller answered within {link.silence():.0f} s; {why}"
+            return
+        log.warning(UNREACHED, why)
+        patience *= 2
 
 
 def _log_to(stream: TextIO) -> None:

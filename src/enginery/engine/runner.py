@@ -13,7 +13,7 @@ from msgspec import msgpack
 from enginery.core.sharing import WORTH
 from enginery.engine.cells import Cells
 from enginery.engine.failures import Failures
-from enginery.engine.interrupts import Interrupts
+from enginery.engine.interrupts import Interrupts, wake_main_thread
 from enginery.engine.output import Outputs
 from enginery.errors import UnmetDependency, describe_exception
 from enginery.wire.callables import unpack_function
@@ -82,7 +82,9 @@ class Runner:
         }
         link.on_tick = self.outputs.flush
         link.on_fork = self.outputs.end_in_child
-        link.interrupt = Interrupts(lambda task: task == self._member.running, self._interrupt).send
+        self.interrupts = Interrupts(lambda task: task == self._member.running, self._interrupt)
+        link.interrupt = self.interrupts.send
+        link.wake_user_code = wake_main_thread
 
     def serve(self) -> str:
         """Run tasks until there is a reason to leave, which is returned."""

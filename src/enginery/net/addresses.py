@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from enginery.net.connection_file import ConnectionInfo
 
 LOOPBACK: Final = "127.0.0.1"
+#: Before the path of the local end of an ssh tunnel: a Unix socket, behind which a tcp port of another host speaks.
+TUNNEL: Final = "tunnel://"
 #: Addresses that mean "every interface" where they are listened on, and nothing where they are dialled.
 WILDCARDS: Final = frozenset({"*", "0.0.0.0", "::", "[::]"})  # noqa: S104  # compared with, never bound here
 #: Longest base folder that leaves room for our own part within the 100 bytes a socket path may have.
@@ -81,6 +83,31 @@ def default_location() -> str:
     return socket.gethostname()
 
 
+def reachable_location() -> str:
+    """The name of this host if that leads others here, else the address it has towards other networks.
+
+    Where a host's own name means loopback to itself, it means nothing or something else to others.
+    """
+    name = socket.gethostname()
+    try:
+        found = {str(each[4][0]) for each in socket.getaddrinfo(name, None)}
+    except OSError:
+        found = set()
+    if found and not any(is_loopback(each) for each in found):
+        return name
+    return outward_address() or name
+
+
+def outward_address(target: str = "192.0.2.1") -> str:
+    """The address of this host on its way to ``target`` (by default to any far away one); empty if there is no way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+        try:
+            way.connect((target, 9))  # of a datagram socket: nothing is sent
+        except OSError:
+            return ""
+        return str(way.getsockname()[0])
+
+
 def split_tcp(url: str) -> tuple[str, int]:
     """Host and port of ``tcp://host:port``. Raises ValueError for anything else."""
     scheme, _, rest = url.partition("://")
@@ -113,15 +140,24 @@ def endpoints_to_try(info: ConnectionInfo) -> list[str]:
     """The endpoints of ``info`` that can work from this host, best first.
 
     An ipc endpoint comes first where its socket exists. Where it does not, the controller is on another host or not
-    up yet: then tcp comes first, and ipc remains only for a controller said to be on this host.
+    up yet: then tcp comes first, and ipc remains only for a controller said to be on this host. The local end of a tunnel
+    stands alone: whoever made it has decided.
     """
     urls = info.urls or (info.url,)
+    if urls[0].startswith(TUNNEL):
+        return [urls[0]]
     here = [url for url in urls if not url.startswith("tcp://") and socket_exists(url)]
     tcp = [disambiguate_url(url, info.location) for url in urls if url.startswith("tcp://")]
     absent = [url for url in urls if not url.startswith("tcp://") and url not in here]
     if tcp and not is_local(info.location):
         absent = []
     return [*here, *tcp, *absent]
+
+
+def quoted(info: ConnectionInfo) -> str:
+    """The endpoint that is dialled for ``info`` from this host, for people."""
+    best = endpoints_to_try(info)[0]
+    return f"{info.url} through ssh server {info.ssh}" if best.startswith(TUNNEL) else best
 
 
 def socket_exists(url: str) -> bool:

@@ -6,7 +6,8 @@ Rules of the room:
    its keys never appear in a repr, a log line or on a command line.
 2. Client and engine files hold different keys and say by ``kind`` which of the two they are.
 3. The shape stays that of the first generation (``url``, ``exec_key``, ``ssh``, ``location``) plus what is new, so
-   that unknown keys are ignored and missing new ones have defaults.
+   that unknown keys are ignored and missing new ones have defaults. A file of the oldest form does not say its kind: it
+   is of the one that its reader wants.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
 #: Keys without which a file is of no use.
 REQUIRED: Final = ("kind", "url")
+#: Keys of the oldest form, which did not say the kind.
+OLDEST: Final = frozenset({"url", "exec_key"})
 #: Keys that only files of the original ipyparallel have; they deserve a clearer message than a missing key.
 FOREIGN: Final = ("registration", "interface")
 #: Schemes of endpoints, and what follows them.
-ENDPOINT: Final = re.compile(r"(?:ipc://.+|inproc://.+|tcp://(?:\[[^\]]+\]|[^:/\s]+):\d{1,5})")
+ENDPOINT: Final = re.compile(r"(?:ipc://.+|inproc://.+|tunnel://.+|tcp://(?:\[[^\]]+\]|[^:/\s]+):\d{1,5})")
 #: Length of a CURVE key in Z85.
 CURVE_LENGTH: Final = 40
 HIGHEST_PORT: Final = 65535
@@ -41,7 +44,8 @@ class ConnectionInfo:
 
     ``urls`` lists every endpoint in the order of preference (ipc first); ``url`` is the one to quote to people.
     ``ssh`` names the server to tunnel through and ``location`` the controller's host, which stands in for a wildcard
-    address. ``pid`` and ``epoch`` are the controller's.
+    address. ``pid`` and ``epoch`` are the controller's. ``reuse`` is 1 if a later controller is going to listen there
+    again, so that who finds nobody may wait.
     """
 
     kind: Literal["client", "engine"]
@@ -53,6 +57,7 @@ class ConnectionInfo:
     cluster_id: str = ""
     epoch: int = 0
     pid: int = 0
+    reuse: int = 0
     server_key: str = field(default="", repr=False)
     public_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
@@ -69,12 +74,16 @@ class ConnectionInfo:
         return plain
 
     @classmethod
-    def from_dict(cls, mapping: Mapping[str, object], *, source: str = "connection info") -> ConnectionInfo:
-        """Check ``mapping`` and build the info from it.
+    def from_dict(
+        cls, mapping: Mapping[str, object], *, source: str = "connection info", kind: str = ""
+    ) -> ConnectionInfo:
+        """Check ``mapping`` and build the info from it; ``kind`` is assumed where the oldest form does not say.
 
         Raises ConnectionFileError that names ``source`` and the key at fault.
         """
         _reject_foreign(mapping, source)
+        if kind and not mapping.get("kind") and mapping.keys() >= OLDEST:
+            mapping = {**mapping, "kind": kind}
         for name in REQUIRED:
             if not mapping.get(name):
                 msg = (
@@ -107,28 +116,54 @@ class ConnectionInfo:
         return path
 
 
+def with_keys(info: ConnectionInfo, given: Mapping[str, str]) -> ConnectionInfo:
+    """``info`` with ``given`` CURVE keys (by the names of its fields) where it has none: files may be kept without.
+
+    Raises ConnectionFileError for what cannot be a key.
+    """
+    missing = {name: key for name, key in given.items() if key and not getattr(info, name)}
+    for name, key in missing.items():
+        _check_key(name, key, f"${KEY_VARIABLES[name]}, or the setting that overrides it")
+    return replace(info, **missing) if missing else info  # type: ignore[arg-type]  # keys are text
+
+
+def keys_in_environment() -> dict[str, str]:
+    """The CURVE keys that the environment holds, by the names of fields."""
+    return {name: os.environ.get(variable, "") for name, variable in KEY_VARIABLES.items()}
+
+
+#: Where a peer may find its keys instead of in the file.
+KEY_VARIABLES: Final = {
+    "server_key": "IPP_CURVE_SERVERKEY",
+    "public_key": "IPP_CURVE_PUBLICKEY",
+    "secret_key": "IPP_CURVE_SECRETKEY",
+}
 FIELDS: Final = tuple(each.name for each in fields(ConnectionInfo))
-INTEGERS: Final = frozenset({"epoch", "pid", "version"})
+INTEGERS: Final = frozenset({"epoch", "pid", "reuse", "version"})
 TYPES: Final[dict[str, type]] = {name: int if name in INTEGERS else str for name in FIELDS}
 
 
-def load(source: str | Path | Mapping[str, object]) -> ConnectionInfo:
-    """Read connection info from a file or from a mapping that came from one.
+def load(source: str | Path | Mapping[str, object], *, kind: str = "") -> ConnectionInfo:
+    """Read connection info from a file or from a mapping that came from one; ``kind`` is assumed where the oldest form does not say.
 
     Raises FileNotFoundError (or another OSError) if the file cannot be read, ConnectionFileError if it is damaged.
     """
     if not isinstance(source, (str, Path)):
-        return ConnectionInfo.from_dict(source)
+        return ConnectionInfo.from_dict(source, kind=kind)
     path = Path(source).expanduser()
-    text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        return loads(text, source=f"connection file {str(path)!r}")
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except IsADirectoryError as error:
+        why = "This is a folder, no connection file; name the one in its folder 'security'"
+        raise IsADirectoryError(error.errno, why, str(path)) from None
+    try:
+        return loads(text, source=f"connection file {str(path)!r}", kind=kind)
     except ConnectionFileError as error:
         error.path = str(path)
         raise
 
 
-def loads(text: str, *, source: str = "connection info") -> ConnectionInfo:
+def loads(text: str, *, source: str = "connection info", kind: str = "") -> ConnectionInfo:
     """Parse the text of a connection file. Raises ConnectionFileError that names ``source``."""
     try:
         mapping = json.loads(text)
@@ -138,7 +173,7 @@ def loads(text: str, *, source: str = "connection info") -> ConnectionInfo:
     if not isinstance(mapping, dict):
         msg = f"{source} holds a {type(mapping).__name__} where an object was expected. Fetch it anew."
         raise ConnectionFileError(msg)
-    return ConnectionInfo.from_dict(mapping, source=source)
+    return ConnectionInfo.from_dict(mapping, source=source, kind=kind)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -178,12 +213,16 @@ def _check_values(values: Mapping[str, object], source: str) -> None:
         raise ConnectionFileError(msg, key="kind")
     for url in (values["url"], *cast("tuple[str, ...]", values.get("urls", ()))):
         check_endpoint(cast("str", url), source=source)
-    for name in ("server_key", "public_key", "secret_key"):
-        key = cast("str", values.get(name, ""))
-        if key and len(key) != CURVE_LENGTH:
-            # The value stays out of the message: it is a secret.
-            msg = f"{source}: {name!r} has {len(key)} characters where a CURVE key has {CURVE_LENGTH}."
-            raise ConnectionFileError(msg, key=name)
+    for name in KEY_VARIABLES:
+        if key := cast("str", values.get(name, "")):
+            _check_key(name, key, source)
+
+
+def _check_key(name: str, key: str, source: str) -> None:
+    if len(key) != CURVE_LENGTH:
+        # The value stays out of the message: it is a secret.
+        msg = f"{source}: {name!r} has {len(key)} characters where a CURVE key has {CURVE_LENGTH}."
+        raise ConnectionFileError(msg, key=name)
 
 
 def check_endpoint(url: str, *, source: str = "endpoint") -> None:

@@ -6,6 +6,7 @@ the clients' port. Protocols: https://rfc.zeromq.org/spec/26/ (CurveZMQ) and htt
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,10 @@ import zmq
 import zmq.utils.z85
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+#: Bytes of a CURVE key.
+_KEY_BYTES: Final = 32
 
 ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 _ZAP_VERSION: Final = b"1.0"
@@ -32,6 +36,26 @@ class KeyPair:
         """A new pair."""
         public, secret = zmq.curve_keypair()
         return cls(public.decode(), secret.decode())
+
+    @classmethod
+    def of(cls, secret: str) -> KeyPair:
+        """The pair of a secret key in Z85. Raises ValueError if it is none."""
+        try:
+            return cls(zmq.curve_public(secret.encode()).decode(), secret)
+        except (zmq.ZMQError, ValueError, LookupError):
+            # The value stays out of the message: it is a secret.
+            msg = f"a text of {len(secret)} characters is no secret CURVE key, which has 40 in Z85"
+            raise ValueError(msg) from None
+
+
+def pairs_from(key: str, owners: Sequence[str]) -> dict[str, KeyPair]:
+    """The pairs of ``owners`` that go with a secret text: the same ones each time. Takes a twentieth of a second."""
+    # Slow by design, for people choose texts that can be guessed.
+    raw = hashlib.scrypt(key.encode(), salt=b"enginery", n=1 << 14, r=8, p=1, dklen=_KEY_BYTES * len(owners))
+    secrets = (raw[at : at + _KEY_BYTES] for at in range(0, len(raw), _KEY_BYTES))
+    return {
+        owner: KeyPair.of(zmq.utils.z85.encode(secret).decode()) for owner, secret in zip(owners, secrets, strict=True)
+    }
 
 
 def has_curve() -> bool:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PREFIX: Final = "profile_"
 DEFAULT: Final = "default"
@@ -111,8 +114,25 @@ def wait_for_file(path: Path, timeout: float) -> bool:
 
     This looks again and again: the file may arrive by scp or on a network file system, which notify nobody.
     """
+    return _wait_until(path.exists, timeout)
+
+
+def wait_for_change(path: Path, before: os.stat_result, timeout: float) -> bool:
+    """Wait until ``path`` is another file than ``before``, at most ``timeout`` seconds; whether it is."""
+
+    def has_changed() -> bool:
+        try:
+            now = path.stat()
+        except OSError:
+            return False  # between the old file and the new one
+        return (now.st_ino, now.st_mtime_ns) != (before.st_ino, before.st_mtime_ns)
+
+    return _wait_until(has_changed, timeout)
+
+
+def _wait_until(condition: Callable[[], bool], timeout: float) -> bool:
     deadline = time.monotonic() + timeout
-    while not path.exists():
+    while not condition():
         left = deadline - time.monotonic()
         if left <= 0:
             return False

@@ -15,7 +15,7 @@ from enginery.net.channel import ChannelClosed
 from enginery.net.curve import ZAP_ENDPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from enginery.net.connection_file import ConnectionInfo
     from enginery.net.curve import KeyPair
@@ -32,6 +32,9 @@ _ENDS: Final = {
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "whoever listens there has other keys, or speaks another protocol",
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "the connection ended before it was set up",
 }
+#: Ends that say nothing about the keys: through a tunnel, the way to a controller that is not there yet ends like this.
+_TRANSIENT: Final = frozenset({int(zmq.EVENT_DISCONNECTED), int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)})
+_GREETED: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 #: Messages taken from one ROUTER in one turn, so that no peer keeps the loop from the others.
 TURN: Final = 200
 
@@ -47,12 +50,20 @@ class RoutedChannel:
     libzmq's descriptor tells of changes, not of states: after any use, the socket has to be read until it is empty.
     After a break libzmq would reconnect in silence, as somebody whom the controller does not know. So its monitor is
     heard as well, and the first end of the connection is the end of the channel.
+
+    Through a tunnel, whose local end always answers, a controller that is not up yet looks like one that hangs up. There
+    only a connection that was set up can end.
     """
 
     wants_write = False  # libzmq queues without limit; what may pile up is bounded by the minds above
 
-    def __init__(self, info: ConnectionInfo, url: str) -> None:
-        """Dial ``url``. Connecting goes on in the background."""
+    def __init__(self, info: ConnectionInfo, url: str, *, explain: Callable[[str], str] | None = None) -> None:
+        """Dial ``url``. Connecting goes on in the background.
+
+        ``explain``: given for a tunnel's local end; says more of how the connection ended.
+        """
+        self._explain = explain
+        self._is_greeted = explain is None
         # A context of its own: waiting for its last words must not wait for other connections of the process.
         self._context: Context = zmq.Context()
         socket = self._socket = self._context.socket(zmq.DEALER)
@@ -61,7 +72,7 @@ class RoutedChannel:
             socket.curve_serverkey = info.server_key.encode()
             socket.curve_publickey = info.public_key.encode()
             socket.curve_secretkey = info.secret_key.encode()
-        monitor = self._monitor = socket.get_monitor_socket(sum(_ENDS))
+        monitor = self._monitor = socket.get_monitor_socket(sum(_ENDS) + (0 if self._is_greeted else _GREETED))
         socket.connect(url)
         self._readable = [(socket, zmq.POLLIN)]
         self._ended = [(monitor, zmq.POLLIN)]
@@ -97,9 +108,14 @@ class RoutedChannel:
 
     def _end(self) -> str:
         """How the connection ended; empty if it has not."""
-        if not zmq.zmq_poll(self._ended, 0):
-            return ""
-        return _ENDS.get(int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder), "it ended")
+        while zmq.zmq_poll(self._ended, 0):
+            event = int.from_bytes(self._monitor.recv_multipart()[0][:2], sys.byteorder)
+            if event == _GREETED:
+                self._is_greeted = True
+            elif self._is_greeted or event not in _TRANSIENT:
+                why = _ENDS.get(event, "it ended")
+                return why if self._explain is None else self._explain(why)
+        return ""
 
     def has_unseen(self) -> bool:
         """See ``Channel``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,7 @@ class SignalWatch:
     """
 
     __slots__ = ("_before", "_reader", "_writer")
+    closed: ClassVar = False  #: whether this process has closed one
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
@@ -60,11 +61,29 @@ class SignalWatch:
 
     def close(self) -> None:
         """Put back the handlers that were there before."""
+        SignalWatch.closed = True
         signal.set_wakeup_fd(-1)
         for number, handler in self._before.items():
             # None is a handler that was not set from Python and so cannot be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self.forget()
+
+
+def end_once() -> None:
+    """For programs that end with their SignalWatch: who is about to be gone need not be asked to leave again.
+
+    Until there is a watch, signals do what they do by default; once it was closed, those of ``LEAVING`` do nothing. A
+    second SIGTERM in a program's last moments would make its good end look like a death.
+    """
+    for number in LEAVING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    if not SignalWatch.closed:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 def to_signal(number: int | str) -> signal.Signals | None:

@@ -8,10 +8,12 @@ import socket as sockets
 import time
 from typing import TYPE_CHECKING, Final
 
-from enginery.net.addresses import LONGEST_SOCKET, endpoints_to_try, is_served, split_tcp
+from enginery.net.addresses import LONGEST_SOCKET, TUNNEL, endpoints_to_try, is_served, split_tcp
+from enginery.net.reach import explain
 from enginery.net.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from enginery.net.channel import Channel
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 #: First and longest pause between attempts to connect on this host, in seconds.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
+#: When it is told for the first time why nobody is reached, in seconds; then after twice as long, and so on.
+FIRST_WORD: Final = 5.0
 #: Peers that may knock at once, as a thousand engines that start together do.
 BACKLOG: Final = 1024
 #: How long a host may take to say whether somebody listens there, in seconds.
@@ -37,6 +41,11 @@ def dial(info: ConnectionInfo) -> Channel:
         return Stream(_connected(url.removeprefix("ipc://")))
     from enginery.net.routed import RoutedChannel  # libzmq: only who leaves this host pays for it
 
+    if url.startswith(TUNNEL):
+        from enginery.net.tunnel import why_ended  # with all it takes to start programs
+
+        path = url.removeprefix(TUNNEL)
+        return RoutedChannel(info, f"ipc://{path}", explain=lambda why: why_ended(path, info.ssh, why))
     return RoutedChannel(info, url)
 
 
@@ -49,12 +58,13 @@ def redial(info: ConnectionInfo) -> Channel:
     return dial(info)
 
 
-def dial_patiently(info: ConnectionInfo, patience: float) -> Channel:
+def dial_patiently(info: ConnectionInfo, patience: float, tell: Callable[[str], object] | None = None) -> Channel:
     """As ``dial``, but try again for ``patience`` seconds while nobody listens: engines may come before a controller.
 
-    Raises OSError when that is over.
+    ``tell`` is told from time to time why it does not work. Raises OSError when the time is over.
     """
-    deadline = time.monotonic() + patience
+    began = time.monotonic()
+    deadline, word = began + patience, began + FIRST_WORD
     pause = FIRST_PAUSE
     while True:
         try:
@@ -63,6 +73,9 @@ def dial_patiently(info: ConnectionInfo, patience: float) -> Channel:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise
+            if tell is not None and time.monotonic() >= word:
+                word += 2 * (word - began)
+                tell(explain(info))
             time.sleep(min(pause, left))  # nothing tells of a socket that will be made some day
             pause = min(2 * pause, LONGEST_PAUSE)
 

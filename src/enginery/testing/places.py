@@ -25,10 +25,17 @@ Written = tuple[bool, list[tuple[bytes, list[bytes]]]]
 class MemoryPlace:
     """See ``controller.safe.Place``."""
 
-    def __init__(self, clock: Clock, random: Random, slowest: float, on_saved: Callable[[], object]) -> None:
-        """Pages are saved within ``slowest`` seconds."""
-        self.saved = 0
-        self._pages: list[Written] = []
+    def __init__(
+        self,
+        clock: Clock,
+        random: Random,
+        slowest: float,
+        on_saved: Callable[[], object],
+        before: MemoryPlace | None = None,
+    ) -> None:
+        """Pages are saved within ``slowest`` seconds. What has survived in ``before`` is here."""
+        self._pages: list[Written] = list(before._pages) if before is not None else []  # noqa: SLF001 - of this class
+        self.saved = len(self._pages)
         self._clock = clock
         self._random = random
         self._slowest = slowest

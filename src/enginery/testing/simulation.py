@@ -20,11 +20,15 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from enginery.controller.ports import Peer, Port
+from enginery.controller.recording import Recorder
 from enginery.controller.safe import Safe
 from enginery.controller.server import Server, first_client
+from enginery.core.journal import Journal
 from enginery.core.logbook import Logbook
 from enginery.core.recall import Recall
 from enginery.core.scheduler import Scheduler
+from enginery.store.backlog import Backlog
+from enginery.store.memory import DictDB
 from enginery.testing.clients import SimulatedClient
 from enginery.testing.clock import Clock
 from enginery.testing.connections import Connection, End
@@ -126,13 +130,14 @@ class Simulation:
             random=Random(f"{self.seed} {self.epoch}"),  # noqa: S311 - placement
             scheme=self._scheme,
             hwm=self._hwm,
+            journal=Journal(),
             first_client=first_client(self.epoch),
             logbook=Logbook() if self.durable else None,
         )
         before, safe = self._place, None
         if self.durable:
             chance = Random(f"{self.seed} {self.epoch} place")  # noqa: S311 - no secrets
-            self._place = MemoryPlace(self.clock, chance, self.slowest_save, lambda: self._saved(scheduler))
+            self._place = MemoryPlace(self.clock, chance, self.slowest_save, lambda: self._saved(scheduler), before)
             safe = Safe(self._place)
         self._ports = {"clients": MemoryPort("clients"), "engines": MemoryPort("engines")}
         self._server = Server(
@@ -145,6 +150,7 @@ class Simulation:
             silence=self._silence,
             clock=self.clock,
             safe=safe,
+            recorder=Recorder(self.scheduler, Backlog(DictDB())),
         )
         if safe is not None:
             if before is not None:

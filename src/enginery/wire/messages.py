@@ -158,6 +158,7 @@ class EngineInfo(Struct, frozen=True):
     uuid: str
     pid: int
     host: str
+    engine_set: str = ""  #: those that one launcher started together
 
 
 # --- from clients -------------------------------------------------------------------------------------------------
@@ -230,12 +231,16 @@ class Signal(Struct, tag="signal"):
 
 
 class Shutdown(Struct, tag="shutdown"):
-    """Stop engines (or restart them), and the controller too if ``controller``."""
+    """Stop engines (or restart them), and the controller too if ``controller``.
+
+    With ``finish``, engines end what they have begun first, and hand back the rest.
+    """
 
     number: int
     targets: list[int]
     restart: bool = False
     controller: bool = False
+    finish: bool = False
 
 
 class Release(Struct, tag="release"):
@@ -272,11 +277,12 @@ class Bye(Struct, tag="bye"):
 
 
 class EngineHello(Struct, tag="engine-hello"):
-    """First words of an engine. ``uuid`` names this incarnation; ``id`` is wanted by MPI ranks and returners.
+    """First words of an engine. ``uuid`` names this incarnation.
 
-    What follows is set when it comes back after a lost connection: which controller it knew, the number of this
-    connection (the first is 0), how many messages that must arrive exactly once it has got, and the tasks it holds:
-    queued, running, and ended with results that the controller may not have.
+    ``id`` is wanted by returners. A ``rank`` wants its place among the ranks of ``engine_set``. What follows is set when
+    it comes back after a lost connection: which controller it knew, the number of this connection (the first is 0), how
+    many messages that must arrive exactly once it has got, and the tasks it holds: queued, running, and ended with
+    results that the controller may not have.
     """
 
     version: int
@@ -285,6 +291,8 @@ class EngineHello(Struct, tag="engine-hello"):
     host: str
     id: EngineId = -1
     holding: list[int] = []
+    engine_set: str = ""
+    rank: EngineId = -1
     epoch: int = 0
     connection: Count = 0
     received: Tally = 0
@@ -327,7 +335,8 @@ class EngineExited(Struct, tag="engine-exited"):
     """An engine process is gone. ``code`` is negative for a signal, as in ``subprocess``.
 
     ``balanced`` and ``direct`` are the ids of the last task of each kind it had begun (-1: none), so that what it
-    had only queued can run elsewhere without counting as an attempt.
+    had only queued can run elsewhere without counting as an attempt. ``expected`` says that somebody asked for its
+    end, or that it goes with its host; ``restarting`` that it is started anew.
     """
 
     uuid: str
@@ -337,6 +346,7 @@ class EngineExited(Struct, tag="engine-exited"):
     direct: int = -1
     note: str = ""
     restarting: bool = False
+    expected: bool = False
 
 
 # --- from the controller ------------------------------------------------------------------------------------------
@@ -399,11 +409,18 @@ class Outputs(Struct, tag="outputs"):
 
 
 class Departure(Struct, array_like=True):
-    """An engine that left, in words."""
+    """An engine that left, in words. Its ``id`` is -1 if it died before it had got one.
 
-    id: int
+    ``crashed`` says that nobody had asked for it, ``returns`` that it is started anew. ``code`` is its exit code,
+    negative for a signal; None if nobody knows.
+    """
+
+    id: EngineId
     uuid: str
     reason: str
+    crashed: bool = False
+    returns: bool = False
+    code: int | None = None
 
 
 class News(Struct, tag="news"):
@@ -414,11 +431,15 @@ class News(Struct, tag="news"):
 
 
 class Answer(Struct, tag="answer"):
-    """The answer to a ``Query``, ``Signal`` or ``Shutdown``: a plain value, or what was wrong."""
+    """The answer to a ``Query``, ``Signal`` or ``Shutdown``: a plain value, or what was wrong.
+
+    ``kind`` names the class in ``enginery.errors`` to raise; without one it is a ValueError.
+    """
 
     number: int
     value: object = None
     error: str = ""
+    kind: str = ""
 
 
 class Deliver(Struct, tag="deliver"):

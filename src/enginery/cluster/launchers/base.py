@@ -5,9 +5,10 @@ the program is gone calls ``notify_stop``; callbacks given to ``on_stop`` then r
 once for those who come late.
 
 To write a launcher for another system, derive from ``ControllerLauncher`` or ``EngineLauncher`` and define ``start``
-and ``stop``; make ``notify_stop`` be called when the program ends; define ``signal``, ``to_dict`` and ``from_dict``
-if the system can do it. ``start``, ``stop`` and ``signal`` may be coroutine functions. Register the class as an entry
-point in ``enginery.controller_launchers`` or ``enginery.engine_launchers``, or name it by its dotted path.
+and ``stop``; make ``notify_stop`` be called when the program ends; define ``status``, ``signal``, ``to_dict`` and
+``from_dict`` if the system can do it. ``start``, ``stop`` and ``signal`` may be coroutine functions. Register the class as
+an entry point in ``enginery.controller_launchers`` or ``enginery.engine_launchers``, or name it by its dotted path.
+``docs/how-to/custom-launchers.md`` has worked examples.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class BaseLauncher(LoggingConfigurable):
     identifier = Unicode("")
     #: Whether the program is told to leave when this process is gone.
     owned = Bool(False)
+    #: Whether the program may run on another host, so that the controller has to listen for those.
+    needs_network = False
     profile_dir = Unicode("")
     cluster_id = Unicode("")
     #: The cluster's file, to be removed by whoever is left when this process is gone.
@@ -119,6 +122,10 @@ class BaseLauncher(LoggingConfigurable):
     def running(self) -> bool:
         """Whether the program runs, as far as is known."""
         return self.state == "running"
+
+    def status(self) -> str:
+        """What the program is waiting for, in one phrase such as "job 4711 is PENDING: Resources"; "" for nothing."""
+        return ""
 
     def poll(self) -> int | None:
         """The exit code once it has ended and is known, else None."""
@@ -235,12 +242,22 @@ class EngineLauncher(BaseLauncher):
         """The command with the cluster's arguments, then the user's."""
         return [*self.engine_cmd, *self.cluster_args, *self.engine_args]
 
+    @property
+    def set_env(self) -> dict[str, str]:
+        """As of every launcher, and which set of engines it is."""
+        return {"IPP_ENGINE_SET": self.engine_set_id, **super().get_env()}
+
     def get_env(self) -> dict[str, str]:
         """As of every launcher, and how to reach the controller: keys do not belong on command lines."""
-        environment = super().get_env()
+        environment = self.set_env
         if self.connection is not None:
             environment["IPP_CONNECTION_INFO"] = re.sub(r"\s*\n\s*", "", self.connection.dumps())
         return environment
+
+    @property
+    def engine_count(self) -> int | None:
+        """How many engines there are by this launcher's own settings; None if those say nothing of it."""
+        return None
 
     def engine_pids(self) -> frozenset[int] | None:
         """Ids of processes on this host among which its engines are; None if ``signal`` reaches engines itself."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
+    from enginery.cluster.launchers.base import StopData
+
 POSIX: Final = sys.platform != "win32"
 STDOUT: Final = 1
 #: How long a program that closed its end of the ready pipe may take to leave, in seconds.
@@ -66,6 +68,10 @@ class LocalProcessLauncher(BaseLauncher):
         named = [part for part in (self.cluster_id, *parts) if part]
         return profile_paths.log_path(folder, program, *named)
 
+    def process_env(self) -> dict[str, str]:
+        """Environment variables set for the process on this host."""
+        return self.get_env()
+
     def launch(self, args: Sequence[str], output: Path, **kwargs: Any) -> LocalProcess:
         """Start the program and the thread that waits for its end. Raises ProcessStateError, LauncherError."""
         if self.state != "before":
@@ -73,7 +79,7 @@ class LocalProcessLauncher(BaseLauncher):
             raise LauncherError(msg)
         self.log.debug("Starting %s", " ".join(args))
         with held_back():  # or a process might run that nobody knows
-            self.process = LocalProcess.start(args, environment=self.get_env(), output=output, **kwargs)
+            self.process = LocalProcess.start(args, environment=self.process_env(), output=output, **kwargs)
             self.identifier = str(self.process.pid)
             self.notify_start()
             self.process.watch(self._ended)
@@ -148,22 +154,34 @@ class LocalControllerLauncher(LocalProcessLauncher, ControllerLauncher):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._ready: int | None = None
+        self._kept: int | None = None
 
     def start(self, n: int | None = None) -> None:  # noqa: ARG002 - for engines
         """Start the controller; ``get_connection_info`` waits until it is ready."""
         self.output_file = self.log_file("ipcontroller", os.getpid())
-        self._ready, told = os.pipe()
         # Where descriptors cannot be passed on, the pipe takes the place of standard output.
-        number = told if POSIX else STDOUT
+        self.start_and_listen([*self.args, *self.owner_args], stdout=not POSIX)
+
+    def start_and_listen(self, args: Sequence[str], *, stdout: bool, **kwargs: Any) -> None:
+        """Run a command that is told by ``--ready-fd`` to report on a pipe: its standard output, or another one."""
+        assert self.output_file is not None
+        self._ready, told = os.pipe()
         try:
-            self.launch(
-                [*self.args, f"--ready-fd={number}", *self.owner_args],
-                self.output_file,
-                pass_fds=(told,) if POSIX else (),
-                stdout=None if POSIX else told,
-            )
+            if stdout:
+                # Kept open: who writes to a standard output without a reader dies of it.
+                self._kept = os.dup(self._ready)
+                self.launch([*args, f"--ready-fd={STDOUT}"], self.output_file, stdout=told, **kwargs)
+            else:
+                self.launch([*args, f"--ready-fd={told}"], self.output_file, pass_fds=(told,))
         finally:
             os.close(told)
+
+    def notify_stop(self, data: StopData) -> None:
+        """As of every launcher."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            os.close(kept)
+        super().notify_stop(data)
 
     def get_connection_info(self, timeout: float | None = None) -> dict[str, ConnectionInfo]:
         """Wait until the controller is ready. Raises LauncherError at once if it ends instead."""
@@ -194,7 +212,7 @@ class LocalEngineSetLauncher(LocalProcessLauncher, EngineLauncher):
 
     def get_env(self) -> dict[str, str]:
         """As of every launcher; the connection info goes through standard input, which nobody else can read."""
-        return super(EngineLauncher, self).get_env()
+        return self.set_env
 
     def start(self, n: int | None = None, *, early: bool = False) -> None:
         """Start the host process. With ``early`` it prepares itself and waits for ``connect``.

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Field of /proc/<pid>/stat that tells when a process began, counted behind the name in parentheses.
 BEGAN = 19
+#: How much of the end of an output is read, in bytes.
+MOST_READ = 1 << 20
 POSIX = sys.platform != "win32"
 #: What a new session is on Windows.
 NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -182,9 +183,11 @@ def children_of(pid: int) -> list[int]:
 
 
 def last_lines(path: Path, limit: int) -> str:
-    """The last ``limit`` lines of a file; empty if it cannot be read."""
+    """The last ``limit`` lines of a file, as far as they are within its last megabyte; empty if it cannot be read."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            return "".join(deque(stream, limit)).strip()
+        with path.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - MOST_READ))
+            text = stream.read(MOST_READ).decode(errors="replace")
     except OSError:
         return ""
+    return "\n".join(text.splitlines()[-limit:]).strip()

@@ -1,0 +1,388 @@
+"""What the controller writes down of tasks: by reference and in bulk, so that it costs next to nothing.
+
+Rules of the room:
+
+1. Nothing is made per task. Lists of tasks and results that came over the wire are kept as they are; records are made
+   of them when somebody asks, or by the store's thread.
+2. Buffers in shared memory are held, not copied: a mapping keeps their owner from using them again. What is larger than
+   a quarter of the store's budget is not held.
+3. Nothing here is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from enginery.core.sharing import put_together
+from enginery.net.segments import read_segment
+from enginery.store.batches import OVERHEAD, Changes, Entries
+from enginery.store.records import Entry, Origin, Record, record_of
+from enginery.wire.messages import CLIENT_SHIFT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Mapping, Sequence
+
+    from enginery.core.engines import ClientRecord
+    from enginery.core.journal import Aside, Ended, Journal
+    from enginery.core.scheduler import Scheduler
+    from enginery.store.backlog import Backlog
+    from enginery.store.writer import Writer
+    from enginery.wire.messages import Request, Result, Segment, Task
+
+    #: Mapped segments by name.
+    Views = dict[str, memoryview]
+    #: Segments of tasks, and of their results, by task.
+    Held = tuple[dict[int, Views], dict[int, Views]]
+
+#: Ended tasks that may wait to be handed over while nobody asks for them.
+WAITING: Final = 1024
+#: Bytes of a message, and in the mean of each task in it, from which on payloads are weighed.
+LARGE: Final = 16 << 10
+HEAVY: Final = 512
+#: Clients that left and are remembered by name.
+ORIGINS: Final = 10_000
+#: Seconds between two moments that are told apart when tasks are submitted.
+RESOLUTION: Final = 0.001
+#: Moments remembered for each client; past that, the older half is thinned out.
+MOMENTS: Final = 1 << 14
+
+_payload = attrgetter("payload")
+
+
+class Moments:
+    """When the tasks of one client came, by id: exact for the newest, coarser for those of long ago.
+
+    ``of`` may be called by any thread.
+    """
+
+    __slots__ = ("_points",)
+
+    def __init__(self) -> None:
+        self._points = (array("q"), array("d"))
+
+    def note(self, first: int, when: float) -> None:
+        """Tasks from ``first`` on came now."""
+        ids, times = self._points
+        if not ids or first > ids[-1]:
+            if not ids or when - times[-1] >= RESOLUTION:
+                times.append(when)
+                ids.append(first)
+        else:  # clients take ids for single tasks ahead, so what comes later may have lower ones
+            at = bisect_right(ids, first)
+            if not at or when - times[at - 1] >= RESOLUTION:
+                times.insert(at, when)
+                ids.insert(at, first)
+        if len(ids) > MOMENTS:
+            half = len(ids) // 2
+            self._points = (ids[:half:2] + ids[half:], times[:half:2] + times[half:])
+
+    def of(self, task: int) -> float:
+        """When a task came; 0 if that is not known."""
+        ids, times = self._points
+        return times[max(0, bisect_right(ids, task) - 1)] if ids else 0.0
+
+
+class Recorder:
+    """Hears what the server hears, and hands it to the store. Belongs to the loop's thread."""
+
+    def __init__(self, scheduler: Scheduler, keeper: Backlog | Writer, folder: str = "") -> None:
+        """``scheduler`` has a journal; ``folder`` is that of shared memory, if there is any."""
+        assert scheduler.journal is not None, "what is not noted cannot be recorded"
+        self.keeper = keeper
+        self._scheduler = scheduler
+        self._journal: Journal = scheduler.journal
+        self._folder = folder
+        self._read = partial(read_segment, folder)
+        self._only_ended = keeper.only_ended
+        self._offset = time.time() - time.monotonic()  #: what makes the time of day out of the loop's time
+        self._heavy = False  #: there were large payloads, so all have to be weighed
+        self._origins: OrderedDict[int, Origin] = OrderedDict()
+        self._moments: dict[int, Moments] = {}
+        self._held: dict[int, Views] = {}  #: segments of tasks, by task
+        self._held_results: dict[int, Views] = {}
+        #: tasks of which somebody waits for the result
+        self.followed: dict[int, list[tuple[int, int]]] = {}
+        #: called with the client, the id under which it waits, and what became of the task
+        self.on_ended: Callable[[int, int, Record], None] = lambda _client, _alias, _record: None
+
+    # --- clients --------------------------------------------------------------------------------------------------
+
+    def client_joined(self, client: ClientRecord) -> None:
+        """A client has come."""
+        self._origins[client.number] = Origin(client.number, client.session, client.name.partition("@")[0])
+        self._moments[client.number] = Moments()
+        connected = self._scheduler.clients
+        while len(self._origins) > ORIGINS + len(connected):
+            number = next(number for number in self._origins if number not in connected)
+            del self._origins[number]
+            self._moments.pop(number, None)
+
+    def client_left(self, number: int) -> None:
+        """A client is gone, and waits for nothing any more."""
+        self.unfollow(number, None)
+
+    def unfollow(self, client: int, aliases: Container[int] | None) -> None:
+        """A client waits no more under some ids, or under any (None)."""
+        for task, waiting in list(self.followed.items()):
+            left = [each for each in waiting if each[0] != client or (aliases is not None and each[1] not in aliases)]
+            if left:
+                self.followed[task] = left
+            else:
+                del self.followed[task]
+
+    def sessions(self) -> dict[str, str]:
+        """The sessions of clients by their numbers."""
+        return {str(number): origin.session for number, origin in self._origins.items()}
+
+    def task_id(self, msg_id: str) -> int | None:
+        """The id of the task with this message id; None if its client is not known. Linear in the clients."""
+        session, _, number = msg_id.rpartition("_")
+        if number.isdecimal() and int(number) < 1 << CLIENT_SHIFT:
+            for origin in reversed(self._origins.values()):
+                if origin.session == session:
+                    return (origin.number << CLIENT_SHIFT) | int(number)
+        return None
+
+    # --- what comes -----------------------------------------------------------------------------------------------
+
+    def large_message_came(self, message: object, size: int) -> None:
+        """A message of more than ``LARGE`` bytes has come.
+
+        If its tasks or results are large in the mean, payloads are weighed from now on. Most clusters never see one.
+        """
+        items = (
+            getattr(message, "tasks", None) or getattr(message, "requests", None) or getattr(message, "results", None)
+        )
+        if size > HEAVY * len(items or ()):
+            self._heavy = True
+
+    def submitted(self, client: int, tasks: Sequence[Task], frames: Sequence[object], now: float) -> None:
+        """The scheduler has taken in balanced tasks."""
+        # Hot: once per message, and one look at each task. Bench: no-op tasks.
+        if not tasks:
+            return
+        when = now + self._offset
+        self._moments[client].note(tasks[0].id, when)
+        if self._folder:
+            for task in [task for task in tasks if task.shared is not None]:
+                self._hold(self._held, task.id, task.shared)
+        if not self._only_ended:
+            origin, entries, at = self._origins[client], [], 0
+            known = self._scheduler.book.tasks
+            for task in tasks:
+                if known.get(task.id) is task:  # neither sent twice, nor ended at once, which is noted elsewhere
+                    entry = Entry(origin, task, submitted=when)
+                    self._add_task_buffers(entry, frames[at : at + task.frames], self._held)
+                    entries.append(entry)
+                at += task.frames
+            self.keeper.write(Entries(entries))
+
+    def addressed(self, client: int, requests: Sequence[Request], frames: Sequence[object], now: float) -> None:
+        """The scheduler has taken in tasks addressed to engines."""
+        if not requests:
+            return
+        when, at = now + self._offset, 0
+        self._moments[client].note(requests[0].task.id, when)
+        entries: list[Entry] = []
+        for request in requests:
+            first = request.task.id
+            if self._folder and request.task.shared is not None:
+                self._hold(self._held, first, request.task.shared, copies=len(request.targets))
+            if not self._only_ended:
+                mine = frames[at : at + request.task.frames]
+                entries += self._entries_of_request(client, request, mine, when)
+                at += request.task.frames
+        if entries:
+            self.keeper.write(Entries(entries))
+
+    def _entries_of_request(self, client: int, request: Request, frames: Sequence[object], when: float) -> list[Entry]:
+        tasks, engines, entries = self._scheduler.book.tasks, self._scheduler.engines, []
+        for at, target in enumerate(request.targets):
+            task = tasks.get(request.task.id + at)
+            if task is None:
+                continue  # ended at once, which is noted elsewhere
+            entry = Entry(self._origins[client], task, True, engines[target].info, submitted=when)
+            self._add_task_buffers(entry, frames, self._held)
+            entries.append(entry)
+        return entries
+
+    def results_come(self, results: Sequence[Result]) -> None:
+        """Results have come, and are about to be handed on: their buffers in shared memory are held."""
+        if self._folder:
+            for result in [result for result in results if result.shared is not None]:
+                self._hold(self._held_results, result.id, result.shared, always=result.id in self.followed)
+
+    def functions_come(self, bodies: dict[bytes, bytes]) -> None:
+        """Functions have come. A store that lasts keeps them, so that tasks can be submitted again."""
+        if self._only_ended:
+            return
+
+        def keep(store: Any) -> None:
+            for digest, body in bodies.items():
+                if body:
+                    store.keep_function(digest, body)
+
+        self.keeper.ask(keep, _ignore)
+
+    def collect(self, *, now_or_never: bool = False) -> None:
+        """Hand over what has ended since the last call; what is light may wait until there is more of it."""
+        # Hot: once per turn. Bench: round trip.
+        journal = self._journal
+        if not journal.ended:
+            return
+        if self._only_ended and not now_or_never and journal.count < WAITING and not self._is_urgent():
+            return
+        self._offset = time.time() - time.monotonic()
+        ended = journal.take()
+        if self.followed:
+            for each in ended:
+                self._tell_followers(each)
+        self.keeper.write(_EndedBatch(self, ended, weigh=self._heavy))
+
+    def _is_urgent(self) -> bool:
+        return bool(self._heavy or self.followed or self._held or self._held_results)
+
+    def _tell_followers(self, ended: Ended) -> None:
+        for at, task in enumerate(ended.tasks):
+            waiting = self.followed.pop(task.id, None)
+            if waiting is not None:
+                entry = self.entry_of(ended, at, (self._held, self._held_results), most=float("inf"))
+                record = record_of(entry)
+                for client, alias in waiting:
+                    self.on_ended(client, alias, record)
+
+    # --- records --------------------------------------------------------------------------------------------------
+
+    def entry_of(self, ended: Ended, at: int, held: Held, most: float) -> Entry:
+        """What is known of one of the tasks that ended. May be called by the store's thread."""
+        task, result = ended.tasks[at], ended.results[at]
+        client = task.id >> CLIENT_SHIFT
+        origin = self._origins.get(client) or Origin(client, f"client{client}", "")
+        moments = self._moments.get(client)
+        entry = Entry(origin, task, engine=ended.engine, result=result, received=ended.when + self._offset)
+        entry.submitted = moments.of(task.id) if moments is not None else 0.0
+        aside: Aside | None = ended.asides.get(task.id)
+        frames: Sequence[object] = ()
+        result_frames: Sequence[object] = ()
+        if aside is not None:
+            entry.direct, entry.said = aside.direct, aside.said
+            frames, result_frames = aside.frames, aside.result_frames
+        entry.buffers = buffers_of(task, frames, held[0].get(task.id), most)
+        entry.result_buffers = buffers_of(result, result_frames, held[1].get(task.id), most)
+        return entry
+
+    def _add_task_buffers(self, entry: Entry, frames: Sequence[object], held: dict[int, Views]) -> None:
+        entry.buffers = buffers_of(entry.task, frames, held.get(entry.task.id), self.keeper.largest)
+
+    def unfinished(self, tasks: Sequence[int] | None = None) -> list[Entry]:
+        """What is known of tasks that have not ended: some, or all."""
+        scheduler = self._scheduler
+        scheduler.settle()
+        book, entries = scheduler.book, []
+        where = {number: engine.info for engine in scheduler.engines.values() for number in engine.direct}
+        for number in book.tasks if tasks is None else tasks:
+            task = book.tasks.get(number)
+            origin = self._origins.get(number >> CLIENT_SHIFT)
+            if task is None or origin is None:
+                continue
+            entry = Entry(origin, task, number in self._journal.direct, where.get(number))
+            entry.submitted = self._moments[origin.number].of(number)
+            self._add_task_buffers(entry, book.frames.get(number, ()), self._held)
+            entries.append(entry)
+        return entries
+
+    def let_go(self, ended: Sequence[Ended]) -> Held:
+        """The segments held of tasks that ended and of their results; whoever takes them holds them."""
+        if not self._held and not self._held_results:
+            return NOTHING
+        ids = [task.id for each in ended for task in each.tasks]
+        first = {number: self._held.pop(number) for number in ids if number in self._held}
+        second = {number: self._held_results.pop(number) for number in ids if number in self._held_results}
+        return first, second
+
+    def change(self, changes: Mapping[str, Record]) -> None:
+        """Change records."""
+        self.keeper.write(Changes(changes))
+
+    def _hold(
+        self,
+        held: dict[int, Views],
+        task: int,
+        segments: Sequence[Segment] | None,
+        *,
+        copies: int = 1,
+        always: bool = False,
+    ) -> None:
+        """Map the segments of a task, which keeps them as they are. What cannot be, or is too large, is not held."""
+        tasks = [number for number in range(task, task + copies) if number in self._scheduler.book.tasks]
+        if (
+            not tasks
+            or not segments
+            or (not always and sum(segment.size for segment in segments) > self.keeper.largest)
+        ):
+            return
+        try:
+            views = {segment.name: self._read(segment.name, segment.size) for segment in segments}
+        except OSError:
+            return  # its owner has it back already
+        held.update(dict.fromkeys(tasks, views))
+
+
+#: No segments.
+NOTHING: Final[tuple[dict[int, Any], dict[int, Any]]] = ({}, {})
+
+
+class _EndedBatch:
+    """Tasks that ended, as the scheduler handed them over."""
+
+    __slots__ = ("_ended", "_held", "_recorder", "count", "size")
+
+    def __init__(self, recorder: Recorder, ended: Sequence[Ended], *, weigh: bool) -> None:
+        """Without ``weigh`` payloads are small, and what else there is decides."""
+        self._recorder = recorder
+        self._ended = ended
+        self._held = recorder.let_go(ended)
+        self.count = sum([len(each.results) for each in ended])
+        self.size = OVERHEAD * self.count
+        self.size += sum(view.nbytes for held in self._held for views in held.values() for view in views.values())
+        for each in ended:
+            if weigh:
+                self.size += sum(map(len, map(_payload, each.tasks))) + sum(map(len, map(_payload, each.results)))
+            if each.asides:
+                self.size += sum(map(_weight, each.asides.values()))
+
+    def records(self) -> dict[str, Record]:
+        """See ``Batch``."""
+        recorder, most = self._recorder, self._recorder.keeper.largest
+        entries = [
+            recorder.entry_of(each, at, self._held, most) for each in self._ended for at in range(len(each.results))
+        ]
+        return Entries(entries).records()
+
+
+def _weight(aside: Aside) -> int:
+    said = sum(len(output.text) + len(output.data) for output in aside.said)
+    return said + _length(aside.frames) + _length(aside.result_frames)
+
+
+def buffers_of(item: Task | Result, frames: Sequence[object], views: Views | None, most: float) -> list[object]:
+    """The payload of a task or result and all its buffers; nothing if they are not there, or more than ``most`` bytes."""
+    size = len(item.payload) + _length(frames) + sum(segment.size for segment in item.shared or ())
+    if size > most or (item.shared and views is None):
+        return []
+    payload, buffers = put_together(item, frames, lambda name, _size: (views or {})[name])
+    return [payload, *buffers]
+
+
+def _length(frames: Sequence[Any]) -> int:
+    return sum(memoryview(frame).nbytes for frame in frames)
+
+
+def _ignore(_answer: object) -> None:
+    """Nobody waits for this answer."""

@@ -1,0 +1,15 @@
+"""Fixtures of the tests of commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from commands import Commands
+
+
+@pytest.fixture
+def commands(tmp_path):
+    """Commands in a private IPython folder; what was started is gone at the end."""
+    commands = Commands(tmp_path)
+    yield commands
+    commands.end()

@@ -1,0 +1,152 @@
+"""Commands as users run them: real processes in a private IPython folder, read line by line, and gone at the end."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from waiting import PATIENCE
+
+ROOT = Path(__file__).parents[1]
+
+
+class Commands:
+    """Runs the commands of one IPython folder. ``program`` is ``cluster``, ``controller``, ``engine``, ``logger``."""
+
+    def __init__(self, home, **variables):
+        self.home = Path(home)
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("IPP_")}
+        # Engines import the modules of tests, for functions that come from there.
+        paths = [*filter(None, [variables.pop("PYTHONPATH", ""), plain.get("PYTHONPATH", "")]), str(ROOT / "tests")]
+        self.environment = {
+            **plain,
+            "IPYTHONDIR": str(home),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join(paths),
+            **variables,
+        }
+        self.started = []
+
+    def run(self, program, *argv, **variables):
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", module(program), *map(str, argv)],
+            env={**self.environment, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def run_code(self, code):
+        """Run a Python program to its end."""
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def start(self, program, *argv, until="", **variables):
+        """Start a command, and return once it has said ``until``."""
+        command = [sys.executable, "-m", module(program), *map(str, argv)]
+        running = Running(command, {**self.environment, **variables})
+        self.started.append(running)
+        running.said = running.read_until(until) if until else ""
+        return running
+
+    def controller(self, *argv, **variables):
+        """Start a controller, and return once its connection files are there."""
+        return self.start("controller", *argv, until="Scheduler started", **variables)
+
+    def profile(self, name="default"):
+        """The folder of a profile."""
+        return self.home / f"profile_{name}"
+
+    def configure(self, command, text, profile="default"):
+        """Write a configuration file of a profile."""
+        folder = self.profile(profile)
+        folder.mkdir(exist_ok=True)
+        (folder / f"{command}_config.py").write_text(f"c = get_config()\n{text}\n")
+
+    def files(self):
+        """Every file there is."""
+        return sorted(str(path.relative_to(self.home)) for path in self.home.rglob("*") if not path.is_dir())
+
+    def end(self):
+        """Make everything that was started leave, the last one first."""
+        for running in reversed(self.started):
+            running.end()
+
+
+class Running:
+    """A command that runs. What it says, on either stream, is read by a thread."""
+
+    def __init__(self, command, environment):
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.pid = self.process.pid
+        self._lines = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def read_until(self, *wanted):
+        """What it says, up to the line that completes all that is ``wanted``."""
+        seen, left, deadline = [], set(wanted), time.monotonic() + PATIENCE
+        while left:
+            try:
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"{left} not said within {PATIENCE} s: {''.join(seen)}") from None
+            assert line, f"it ended with {self.process.wait(PATIENCE)}, {left} not said: {''.join(seen)}"
+            seen.append(line)
+            left -= {word for word in left if word in line}
+        return "".join(seen)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self):
+        """Its exit code, once it has ended."""
+        return self.process.wait(PATIENCE)
+
+    def rest(self):
+        """What else it says until it ends."""
+        self._reader.join(PATIENCE)
+        lines = []
+        while line := self._lines.get(timeout=PATIENCE):
+            lines.append(line)
+        self._lines.put("")
+        return "".join(lines)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        self.wait()
+        self._reader.join(PATIENCE)
+        self.process.stdout.close()
+
+
+def module(program):
+    """What follows ``-m``: of enginery, unless it is a whole name."""
+    return program if "." in program or program == "IPython" else f"enginery.{program}"

@@ -1,0 +1,280 @@
+"""The controller's records: made when asked for, bounded, told to those who wait, on ports that are lists."""
+
+from __future__ import annotations
+
+import os
+import random
+from array import array
+
+import pytest
+
+from enginery.controller import recording as room
+from enginery.controller.ports import Peer
+from enginery.controller.recording import Moments, Recorder
+from enginery.controller.server import Server
+from enginery.core.journal import Journal
+from enginery.core.scheduler import Scheduler
+from enginery.net.segments import Pool
+from enginery.store.backlog import Backlog
+from enginery.store.memory import DictDB
+from enginery.wire import messages as m
+
+
+class FakePort:
+    """Keeps what is sent."""
+
+    name = "port"
+
+    def __init__(self, decode):
+        self.decode = decode
+        self.sent = []
+
+    def send(self, peer, header, frames):
+        self.sent.append((peer, self.decode(header), [bytes(frame) for frame in frames]))
+        return True
+
+    def forget(self, peer):
+        return -1
+
+
+class World:
+    """A server with a store in memory, one engine, and clients that ask by number."""
+
+    def __init__(self, folder="", **limits):
+        self.now = 1000.0
+        self.clients, self.engines = FakePort(m.decode_to_client), FakePort(m.decode_to_engine)
+        scheduler = self.scheduler = Scheduler(random=random.Random(0), journal=Journal(), hwm=0)
+        self.recorder = Recorder(scheduler, Backlog(DictDB(**limits)), folder)
+        self.server = Server(
+            scheduler,
+            clients=self.clients,
+            engines=self.engines,
+            welcome=m.Welcome(-1, "", 1, 3.0, 1 << 20, runtime=folder),
+            silence=30.0,
+            clock=lambda: self.now,
+            recorder=self.recorder,
+        )
+        self.engine = Peer(self.engines)
+        self.hear(self.engine, m.EngineHello(m.VERSION, "engine", 22, "there"))
+        self.client = self.join("ours")
+
+    def hear(self, peer, message, frames=()):
+        self.now += 0.01
+        self.server.hear(peer.port, peer, m.encode(message), list(frames), self.now)
+        self.server.act(self.now)
+
+    def join(self, session):
+        peer = Peer(self.clients)
+        self.hear(peer, m.ClientHello(m.VERSION, session, 11, "there", "ada"))
+        return peer
+
+    def submit(self, *numbers, payload=b"args", frames=(), **given):
+        base = self.client.number << m.CLIENT_SHIFT
+        tasks = [m.Task(base + each, 0, b"f", payload, len(frames), **given) for each in numbers]
+        self.hear(self.client, m.Submit(tasks), frames)
+        return [task.id for task in tasks]
+
+    def finish(self, *tasks, payload=b"value", frames=(), **given):
+        results = [m.Result(each, 0, payload, len(frames), 5.0, 6.0, **given) for each in tasks]
+        self.hear(self.engine, m.Done(results), frames)
+
+    def ask(self, name, client=None, **arguments):
+        """The answer to a question: its value, or the error in words."""
+        client = client or self.client
+        self.hear(client, m.Query(7, name, arguments))
+        answer = [message for to, message, _ in self.clients.sent if to is client and type(message) is m.Answer][-1]
+        return answer.error or answer.value
+
+    def told(self, client, kind):
+        return [
+            (message, frames) for to, message, frames in self.clients.sent if to is client and type(message) is kind
+        ]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_nothing_is_made_while_nobody_asks(world):
+    world.finish(*world.submit(*range(50)))
+    assert len(world.scheduler.journal.ended) == 1
+    assert len(world.ask("hub_history")) == 50
+    assert world.scheduler.journal.ended == []
+
+
+def test_what_ended_is_handed_over_when_there_is_enough_of_it(world, monkeypatch):
+    monkeypatch.setattr(room, "WAITING", 20)
+    for first in range(0, 100, 5):
+        world.finish(*world.submit(*range(first, first + 5)))
+        assert world.scheduler.journal.count < 20
+
+
+def test_memory_stays_bounded_by_records_and_bytes(monkeypatch):
+    monkeypatch.setattr(room, "WAITING", 20)
+    world = World(record_limit=30)
+    for first in range(0, 1000, 10):
+        world.finish(*world.submit(*range(first, first + 10)))
+    assert world.recorder.keeper.statistics()["records"] <= 50
+    assert len(world.ask("hub_history")) <= 30
+    large = World(size_limit=1_000_000)
+    for number in range(100):
+        large.finish(*large.submit(number, payload=bytes(30_000)), payload=bytes(30_000))
+    assert large.recorder.keeper.statistics()["record_bytes"] <= 1_000_000
+    assert 10 <= len(large.ask("hub_history")) <= 20
+
+
+def test_frames_are_weighed_and_come_back(world):
+    (task,) = world.submit(0, frames=[b"array"])
+    world.finish(task, frames=[b"result", b"two"])
+    (record,) = world.ask("db_query", query={}, keys=["buffers", "result_buffers"])
+    assert record == {
+        "msg_id": "ours_0", "buffers": [b"args", b"array"], "result_buffers": [b"value", b"result", b"two"],
+    }  # fmt: skip
+
+
+def test_unfinished_and_finished_are_one_history(world):
+    first, second, third = world.submit(0, 1, 2)
+    world.finish(second)
+    assert world.ask("hub_history") == ["ours_0", "ours_1", "ours_2"]
+    ended = world.ask("db_query", query={"completed": {"$ne": None}}, keys=["status"])
+    assert ended == [{"msg_id": "ours_1", "status": "ok"}]
+    assert [each["msg_id"] for each in world.ask("db_query", query={"completed": None}, keys=[])] == [
+        "ours_0",
+        "ours_2",
+    ]
+    assert world.ask("task_status", ids=["ours_0", "ours_1"]) == {"ours_0": "pending", "ours_1": "completed"}
+    world.finish(first, third)
+    assert world.ask("hub_history") == ["ours_0", "ours_1", "ours_2"]
+
+
+def test_who_follows_gets_output_and_result_under_an_id_of_its_own(world):
+    done, running = world.submit(0, 1, frames=())
+    world.hear(world.engine, m.Said([m.Output(done, "stdout", "one"), m.Output(running, "stdout", "two")]))
+    world.finish(done, frames=[b"array"])
+    other = world.join("theirs")
+    alias = other.number << m.CLIENT_SHIFT
+    facts = world.ask("follow", other, ids=["ours_0", "ours_1"], **{"as": [alias, alias + 1]})
+    assert facts["ours_0"]["engine_uuid"] == "engine"
+    assert facts["ours_1"]["task"] == running
+    ((results, frames),) = world.told(other, m.Results)
+    assert [(each.id, each.payload, each.frames) for each in results.results] == [(alias, b"value", 1)]
+    assert frames == [b"array"]
+    world.finish(running, payload=b"late")
+    results, _ = world.told(other, m.Results)[-1]
+    assert [(each.id, each.payload) for each in results.results] == [(alias + 1, b"late")]
+    said = [output for message, _ in world.told(other, m.Outputs) for output in message.outputs]
+    assert [(each.task, each.text) for each in said] == [(alias, "one"), (alias + 1, "two")]
+    assert world.recorder.followed == {}
+
+
+def test_who_leaves_follows_no_more(world):
+    (running,) = world.submit(0)
+    other, stays = world.join("theirs"), world.join("third")
+    for client in (other, stays):
+        world.ask("follow", client, ids=["ours_0"], **{"as": [client.number << m.CLIENT_SHIFT]})
+    world.hear(other, m.Bye())
+    assert world.recorder.followed == {running: [(stays.number, stays.number << m.CLIENT_SHIFT)]}
+    said = world.ask("follow", stays, ids=["ours_0", "nobody_1"], **{"as": [1, 2]})
+    assert "no record of nobody_1" in said
+    assert world.recorder.followed == {running: [(stays.number, stays.number << m.CLIENT_SHIFT)]}
+    world.finish(running)
+    assert len(world.told(stays, m.Results)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("db_query", {"query": {"size": 1}}, "db_query: Records have no key 'size'"),
+        ("db_query", {"query": {}, "keys": ["size"]}, "db_query: Records have no key 'size'"),
+        ("follow", {"ids": "x", "as": [1]}, "follow: the argument 'ids' has to be a list of strings"),
+        ("follow", {"ids": ["x_1"], "as": []}, "follow: the argument 'as' has to be a list of 1 ids"),
+        ("resubmit", {"ids": ["x_1"], "as": [-1]}, "resubmit: the argument 'as'"),
+        ("resubmit", {"ids": ["x_1"], "as": [5]}, "There is no record of x_1. hub_history()"),
+        ("task_status", {"ids": [5]}, "task_status: the argument 'ids'"),
+        ("purge", {"ids": ["ours_0"]}, "purge: ours_0 has not ended"),
+        ("purge", {"ids": ["ours_99"]}, "There is no record of ours_99"),
+    ],
+)
+def test_questions_that_make_no_sense(world, name, arguments, words):
+    world.submit(0)
+    assert words in world.ask(name, **arguments)
+
+
+def test_what_is_gone_is_told_with_the_budget():
+    world = World(record_limit=5)
+    world.finish(*world.submit(*range(2000)))
+    said = world.ask("task_status", ids=["ours_0"])
+    assert said.startswith("There is no record of ours_0 any more: either it was purged, or newer ones took its place")
+    assert "newest 5 finished tasks are kept" in said
+
+
+def test_running_again_uses_what_was_kept(world):
+    (task,) = world.submit(0, frames=[b"array"], options=m.Options(retries=3, label="x", after=m.Dependency([])))
+    world.finish(task)
+    other = world.join("theirs")
+    alias = other.number << m.CLIENT_SHIFT
+    facts = world.ask("resubmit", other, ids=["ours_0"], **{"as": [alias]})
+    assert facts == {"theirs_0": {"content": {"action": "apply", "function": b"f".hex()}}}
+    message, frames = [(msg, frames) for _, msg, frames in world.engines.sent if type(msg) is m.Assign][-1]
+    (again,) = message.tasks
+    assert (again.id, again.function, again.payload, frames) == (alias, b"f", b"args", [b"array"])
+    assert again.options == m.Options(retries=3, label="x")
+    assert world.ask("db_query", query={"msg_id": "ours_0"}, keys=["resubmitted"])[0]["resubmitted"] == "theirs_0"
+
+
+def test_shared_memory_is_held_while_its_record_is_there(tmp_path):
+    pool = Pool(str(tmp_path), "e0")
+    world = World(str(tmp_path), size_limit=4_000_000)
+    (task,) = world.submit(0)
+    name = pool.put(memoryview(b"x" * 500_000))
+    world.finish(task, payload=b"head", shared=[m.Segment(0, name, 500_000)])
+    pool.release([name])
+    for number in range(10):  # the owner goes on, and must not write into what is held
+        pool.release([pool.put(memoryview(bytes([number]) * 500_000))])
+    (record,) = world.ask("db_query", query={}, keys=["result_buffers"])
+    assert record["result_buffers"] == [b"head", b"x" * 500_000]
+    assert mapped(tmp_path) == 1
+    for number in range(1, 30):
+        world.finish(*world.submit(number, payload=bytes(400_000)))
+    assert world.ask("db_query", query={"msg_id": "ours_0"}, keys=[]) == []
+    assert mapped(tmp_path) == 0
+
+
+def test_results_nobody_asked_for_are_not_held(tmp_path):
+    pool = Pool(str(tmp_path), "e0")
+    world = World(str(tmp_path))
+    name = pool.put(memoryview(b"x" * 500_000))
+    world.finish(4711, payload=b"", shared=[m.Segment(0, name, 500_000)])
+    world.finish(*world.submit(0), shared=[m.Segment(0, "e0-999", 500_000)])
+    assert world.ask("db_query", query={}, keys=["status", "result_buffers"]) == [
+        {"msg_id": "ours_0", "status": "ok", "result_buffers": []}
+    ]
+    assert mapped(tmp_path) == 0
+
+
+def mapped(folder):
+    """Read-only mappings of this process into a folder: those of readers."""
+    with open(f"/proc/{os.getpid()}/maps") as maps:
+        return sum(str(folder) in line and " rw-p " in line for line in maps)
+
+
+class TestMoments:
+    def test_each_task_has_the_time_of_its_message(self):
+        moments = Moments()
+        for first, when in ((0, 10.0), (5, 11.0), (9, 11.0001), (4096, 12.0), (10, 13.0), (4097, 14.0)):
+            moments.note(first, when)
+        assert [moments.of(task) for task in (0, 4, 5, 9, 10, 11, 4096, 4097)] == [10, 10, 11, 11, 13, 13, 12, 14]
+
+    def test_before_anything_came_nothing_is_known(self):
+        assert Moments().of(5) == 0.0
+
+    def test_there_are_so_many_and_the_newest_are_exact(self, monkeypatch):
+        monkeypatch.setattr(room, "MOMENTS", 100)
+        moments = Moments()
+        for number in range(1000):
+            moments.note(number, float(number))
+        assert len(moments._points[0]) <= 101
+        assert [moments.of(number) for number in range(960, 1000)] == [float(number) for number in range(960, 1000)]
+        assert all(0 <= number - moments.of(number) < 1000 for number in range(1000))
+        assert type(moments._points[0]) is array

@@ -1,0 +1,30 @@
+"""The engine's link where it ends before it has begun."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from enginery.engine.begun import shared_cells
+from enginery.engine.link import Link
+from enginery.engine.options import EngineOptions
+from enginery.net.addresses import runtime_folder
+from enginery.net.connection_file import ConnectionInfo
+from enginery.net.sockets import listen_on_path
+
+PATIENCE = 30
+pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
+
+
+def test_a_connection_that_ends_before_the_welcome_interrupts_nobody():
+    path = runtime_folder("test_link") / "engines"
+    with listen_on_path(path) as listener:
+        listener.setblocking(True)
+        options = EngineOptions(connection=ConnectionInfo("engine", f"ipc://{path}"))
+        link = Link(options, "e" * 32, shared_cells(1)[0])
+        listener.accept()[0].close()
+        # There is no user code yet that would have to be interrupted, only this wait, which ends by itself.
+        assert link.wait_for_welcome(PATIENCE)
+        assert "the controller is gone" in link.member.leaving
+        link.line.close()

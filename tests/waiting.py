@@ -1,0 +1,16 @@
+"""Waiting for what nobody can wait for."""
+
+from __future__ import annotations
+
+import time
+
+#: Longest wait for anything, in seconds; reached only when something is broken.
+PATIENCE = 30
+
+
+def wait_until(condition, told=lambda: "it never came true"):
+    """Look until ``condition`` is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.005)
