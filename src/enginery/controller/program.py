@@ -83,14 +83,14 @@ class Controller:
             before = self._previous(kind)
             epoch = max(epoch, before.epoch + 1) if before is not None else epoch
             self._ports[kind] = self._listen(kind, before)
+        if self._remote is not None:
+            self._remote.save_keys()  # before anybody is told of them: from then on this process may be killed
         for kind in DOMAINS:
             infos[kind] = self._describe(kind, epoch)
             path = infos[kind].save(self._options.connection_path(kind))
             self._written.append(path)
             log.info("writing connection info to %s", path)
         self._announce()
-        if self._remote is not None:
-            self._remote.save_keys()
         self._epoch = epoch
         sweep_segment_folders()
         if self._logbook is None:  # what is in memory does not outlive its owners
