@@ -48,7 +48,7 @@ def idle(tmp_path_factory):
         ("engine", "--file=/tmp", ["/tmp", "folder", "security"]),
         ("engine", "--n=0", ["IPEngine", "n", "0"]),
         ("controller", "--keyfile=/nowhere", ["/nowhere", "--keyfile"]),
-        ("controller", "--url=tcp://*:10101", ["tcp://*:10101", "--ip", "--ports"]),
+        ("controller", "--url=tcp://*:nonsense", ["nonsense", "10101", "--url"]),
         ("cluster", "--engines=lokal", ["lokal", "local"]),
         ("cluster", "--engines=no.such.Launcher", ["--engines=no.such.Launcher", "No module named"]),
         ("cluster", "--Cluster.n=many", ["many", "int"]),

@@ -107,12 +107,12 @@ class TestRealClusters:
     def test_by_another_process_that_took_over(self, cluster, tmp_path):
         heir = Cluster.from_file(profile_dir=tmp_path / "profile_x", cluster_id=cluster.cluster_id)
         heir.scale_sync(3)
-        assert len(cluster.client) == 3
+        cluster.client.wait_for_engines(3, timeout=PATIENCE)  # a client of another Cluster
         cluster.update_cluster_file()
         third = Cluster.from_file(profile_dir=tmp_path / "profile_x", cluster_id=cluster.cluster_id)
         assert list(third.engines) == list(heir.engines)
         third.scale_sync(1)
-        assert len(cluster.client) == 1
+        assert cluster.client.link.wait_for(lambda: len(cluster.client) == 1, PATIENCE)
 
     def test_a_stuck_engine_is_killed_when_it_is_stopped(self, cluster, tmp_path):
         rc = cluster.client

@@ -21,7 +21,7 @@ from traitlets import Bool, Float, Integer, List, Unicode
 from enginery.cluster import outfit
 from enginery.cluster.connected import ConnectedCluster, load_client
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
-from enginery.cluster.scale import retire, scale
+from enginery.cluster.scale import await_known, retire, scale
 from enginery.cluster.traces import remove_traces
 from enginery.cluster.twins import awaitable, finish
 from enginery.cluster.waiting import known_crashes, wait_for_engines
@@ -306,7 +306,9 @@ class Cluster(ConnectedCluster):
             raise ValueError(msg)
         with self._own_client() as client:
             scale(self, client, n, self.engine_timeout if timeout is None else timeout)
+            ids = client.ids
         self.n = n
+        await_known(self._clients, ids)
 
     def _retire(self, client: Client, engines: list[int]) -> None:
         retire(self, client, engines, self.engine_timeout)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from enginery.client.silence import wait_for
 from enginery.cluster.waiting import known_crashes, wait_for_engines
+from enginery.errors import ConnectionLost
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from enginery.client.client import Client
     from enginery.cluster.cluster import Cluster
+
+#: Seconds other clients may take to hear what one client knows; more only if engines come and go meanwhile.
+HEARSAY: Final = 1.0
 
 
 def scale(cluster: Cluster, client: Client, n: int, timeout: float) -> None:
@@ -38,6 +43,13 @@ def await_started(cluster: Cluster, client: Client, timeout: float) -> None:
     pending = cluster.started - int(client.statistics()["joined"])
     if pending > 0:
         wait_for_engines(client, len(client) + pending, cluster.launchers(), timeout)
+
+
+def await_known(clients: Iterable[Client], ids: list[int]) -> None:
+    """Wait until other clients, too, know of exactly these engines: the controller is telling them in this moment."""
+    for client in list(clients):
+        with contextlib.suppress(ConnectionLost):  # whoever uses it will hear of that
+            client.link.wait_for(lambda client=client: client.ids == ids, HEARSAY)  # type: ignore[misc]  # bound now
 
 
 def choose(status: Mapping[Any, Any], count: int) -> list[int]:

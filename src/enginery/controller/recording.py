@@ -76,8 +76,11 @@ class Moments:
         else:  # clients take ids for single tasks ahead, so what comes later may have lower ones
             at = bisect_right(ids, first)
             if not at or when - times[at - 1] >= RESOLUTION:
-                times.insert(at, when)
-                ids.insert(at, first)
+                # New arrays: another thread may look between two changes.
+                self._points = ids, times = (
+                    ids[:at] + array("q", [first]) + ids[at:],
+                    times[:at] + array("d", [when]) + times[at:],
+                )
         if len(ids) > MOMENTS:
             half = len(ids) // 2
             self._points = (ids[:half:2] + ids[half:], times[:half:2] + times[half:])

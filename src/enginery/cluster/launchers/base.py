@@ -245,7 +245,8 @@ class EngineLauncher(BaseLauncher):
     @property
     def set_env(self) -> dict[str, str]:
         """As of every launcher, and which set of engines it is."""
-        return {"IPP_ENGINE_SET": self.engine_set_id, **super().get_env()}
+        named = {"IPP_ENGINE_SET": self.engine_set_id} if self.engine_set_id else {}
+        return {**named, **super().get_env()}
 
     def get_env(self) -> dict[str, str]:
         """As of every launcher, and how to reach the controller: keys do not belong on command lines."""
