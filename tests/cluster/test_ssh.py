@@ -241,7 +241,8 @@ def test_engines_are_told_what_is_secret_and_no_command_line_is(launch, tmp_path
 
 
 def test_the_python_there_is_named_as_a_shell_understands_it(launch, tmp_path, home):
-    (home / "python").symlink_to(sys.executable)
+    (home / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')  # a link would leave its environment
+    (home / "python").chmod(0o755)
     launcher = launch(SSHEngineSetLauncher, "", engines={"one": {"n": 1, "remote_python": "~/python"}})
     del launcher.given["engine_cmd"]
     launcher.engines["one"]["engine_args"] = ["--no-such-flag"]

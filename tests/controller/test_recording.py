@@ -266,6 +266,12 @@ class TestMoments:
             moments.note(first, when)
         assert [moments.of(task) for task in (0, 4, 5, 9, 10, 11, 4096, 4097)] == [10, 10, 11, 11, 13, 13, 12, 14]
 
+    def test_a_request_right_after_a_task_does_not_take_the_time_of_the_next_task(self):
+        moments = Moments()
+        for first, when in ((0, 10.0), (4096, 10.0002), (1, 11.0)):
+            moments.note(first, when)
+        assert [moments.of(task) for task in (0, 1, 4096, 4097)] == [10.0, 11.0, 10.0002, 10.0002]
+
     def test_before_anything_came_nothing_is_known(self):
         assert Moments().of(5) == 0.0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -263,3 +265,13 @@ def test_a_million_lines_are_printed_in_order_and_kept_in_bounds(rc):
         assert lines[-1] == "299999"
         numbers = [int(line) for line in lines if line.isdigit()]
         assert numbers == sorted(numbers)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full disk to offer")
+def test_a_full_disk_behind_the_log_is_no_reason_to_end():
+    code = (
+        "import logging, os; from enginery.engine.capture import Capture\n"
+        "logging.warning('not written'); Capture(); os._exit(7)"
+    )
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([sys.executable, "-c", code], stderr=full, check=False).returncode == 7

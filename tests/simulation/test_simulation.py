@@ -175,6 +175,11 @@ def test_one_story():
     Story(int(os.environ.get("ENGINERY_STORY", "0"))).tell()
 
 
+def test_a_task_that_ran_while_an_earlier_one_waited_for_its_function_runs_once():
+    """The story that told of it: its engine died after both, and the order in which it had begun them was not the sent one."""
+    Story(2090550301).tell()
+
+
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_story_ends_well(seed, part):
     draw = Random(f"{seed} {part}").randrange

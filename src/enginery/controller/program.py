@@ -84,7 +84,8 @@ class Controller:
             epoch = max(epoch, before.epoch + 1) if before is not None else epoch
             self._ports[kind] = self._listen(kind, before)
         if self._remote is not None:
-            self._remote.save_keys()  # before anybody is told of them: from then on this process may be killed
+            # Before anybody can know of it: who takes the place of a controller that is killed now needs the same keys.
+            self._remote.save_keys()
         for kind in DOMAINS:
             infos[kind] = self._describe(kind, epoch)
             path = infos[kind].save(self._options.connection_path(kind))

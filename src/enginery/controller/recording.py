@@ -49,6 +49,8 @@ HEAVY: Final = 512
 ORIGINS: Final = 10_000
 #: Seconds between two moments that are told apart when tasks are submitted.
 RESOLUTION: Final = 0.001
+#: Binary digits of the number of ids that clients take ahead.
+BLOCK: Final = 12
 #: Moments remembered for each client; past that, the older half is thinned out.
 MOMENTS: Final = 1 << 14
 
@@ -69,18 +71,19 @@ class Moments:
     def note(self, first: int, when: float) -> None:
         """Tasks from ``first`` on came now."""
         ids, times = self._points
-        if not ids or first > ids[-1]:
-            if not ids or when - times[-1] >= RESOLUTION:
-                times.append(when)
-                ids.append(first)
-        else:  # clients take ids for single tasks ahead, so what comes later may have lower ones
-            at = bisect_right(ids, first)
-            if not at or when - times[at - 1] >= RESOLUTION:
-                # New arrays: another thread may look between two changes.
-                self._points = ids, times = (
-                    ids[:at] + array("q", [first]) + ids[at:],
-                    times[:at] + array("d", [when]) + times[at:],
-                )
+        at = len(ids) if not ids or first > ids[-1] else bisect_right(ids, first)
+        # Clients take ids for single tasks ahead, so what comes later may have lower ones: each such block has its own.
+        if at and when - times[at - 1] < RESOLUTION and first >> BLOCK == ids[at - 1] >> BLOCK:
+            return
+        if at == len(ids):
+            times.append(when)
+            ids.append(first)
+        else:
+            # New arrays: another thread may look between two changes.
+            self._points = ids, times = (
+                ids[:at] + array("q", [first]) + ids[at:],
+                times[:at] + array("d", [when]) + times[at:],
+            )
         if len(ids) > MOMENTS:
             half = len(ids) // 2
             self._points = (ids[:half:2] + ids[half:], times[:half:2] + times[half:])

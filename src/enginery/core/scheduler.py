@@ -366,7 +366,7 @@ class Scheduler:
 
         ``balanced`` is the id of the last balanced task it had begun (-1: none), or None if that is not known; what
         it had not begun runs elsewhere without counting as an attempt. Where the order in which it has begun them is not
-        certain all count as begun, for none may run twice unless it has retries. ``end`` is what clients are told of it.
+        certain, all count as begun, for none may run twice unless it has retries. ``end`` is what clients are told of it.
         """
         self.settle()
         engine = self.engines.pop(number, None)

@@ -91,7 +91,8 @@ class Capture:
         pipes = INHERITED.pipes or make_pipes()
         for stream in (sys.__stdout__, sys.__stderr__):
             if stream is not None:
-                stream.flush()
+                with contextlib.suppress(OSError):  # the disk behind it is full: what it held is lost
+                    stream.flush()
         self._before = os.dup(1), os.dup(2)
         self.logs: dict[str, TextIO] = {
             kind: open(before, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import subprocess
@@ -74,8 +75,9 @@ def fork(work: Callable[[], int]) -> int:
     ``work`` begins with the signals of a host blocked and ends that with ``begin_as_engine`` or ``begin_as_nanny``, so
     that a signal in the first instant is neither lost nor handled by the parent's handlers.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # the disk behind it is full: what it held is lost
+            stream.flush()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, LEAVING)
     try:
         pid = os.fork()

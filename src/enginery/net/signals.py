@@ -64,8 +64,10 @@ class SignalWatch:
         SignalWatch.closed = True
         signal.set_wakeup_fd(-1)
         for number, handler in self._before.items():
-            # None is a handler that was not set from Python and so cannot be put back.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            # None is a handler that was not set from Python and so cannot be put back. What is ignored stays so to the
+            # very end; the interpreter takes handlers away before that.
+            last = signal.SIG_IGN if handler is _end else signal.SIG_DFL if handler is None else handler
+            signal.signal(number, last)
         self.forget()
 
 
