@@ -61,3 +61,12 @@ def test_another_controller_counts_from_the_beginning(mail):
     assert mail.received == mail.acknowledged == 0
     assert mail.kept() == [(b"1", [])]
     assert "kept=1" in repr(mail)
+
+
+def test_what_has_come_and_is_not_saved_is_asked_for_again():
+    mail = Mail()
+    for _ in range(5):
+        mail.came([])
+    mail.saved = 3
+    assert mail.ask_again() == 3
+    assert (mail.received, mail.again_to_come) == (5, 2)

@@ -186,6 +186,23 @@ def test_results_for_a_client_that_is_away_wait_for_it():
     assert {begun(simulation, task) for task in ids} == {1}
 
 
+def test_what_had_come_and_was_not_saved_is_sent_again_over_the_next_connection():
+    """A connection breaks and another one is made, and only then the controller is killed: before it has saved anything."""
+    simulation, client = durable(engines=2)
+    simulation._place._slowest = 1e9
+    ids = submit_some(client)
+    simulation.run(0.1)
+    for peer in (client, *simulation.engines):
+        peer.connection.break_both_ways()
+    simulation.run(1)
+    assert len(client.requests.mail)
+    simulation.crash()
+    simulation.restart()
+    finish(simulation)
+    assert set(statuses(client, ids)) == {Status.OK}
+    assert {begun(simulation, task) for task in ids} == {1}
+
+
 def test_tasks_that_were_taken_back_stay_so():
     simulation, client = durable(engines=1, hwm=1)
     ids = [client.submit(Work(1.0)) for _ in range(5)]

@@ -408,6 +408,9 @@ class Link:
         except m.UNDECODABLE as error:
             log.warning("a message of the controller could not be understood and was dropped: %s", error)
             return
+        if type(message) is m.Refused and self._is_known():
+            self._line.drop(message.reason)
+            return
         self._requests.heard(message, frames)
         if self._away:
             self._greeted()
@@ -417,6 +420,11 @@ class Link:
             self._lose(self._requests.goodbye or "The controller has left")
         elif self._requests.refused is not None and self.number >= 0:
             self._lose(self._requests.refused.reason)
+
+    def _is_known(self) -> bool:
+        """Whether a refusal is no answer to a hello: libzmq has reconnected, before it was seen that the connection had ended."""
+        welcome = self._requests.welcome
+        return welcome is not None and welcome.patience > 0 and not self._away and self._lost is None
 
     def _greeted(self) -> None:
         """The controller has answered one who came back."""

@@ -149,9 +149,8 @@ class Server:
         try:
             message = self._decoders[port](header)
         except m.UNDECODABLE as error:
-            if peer.mail is not None:
-                peer.mail.came(())  # its sender has counted it
-            self._reject(port, peer, str(error))
+            if peer.mail is None or self._is_news(peer, peer.mail, []):  # its sender has counted it
+                self._reject(port, peer, str(error))
             return
         if self.recorder is not None and len(header) > LARGE:  # type: ignore[arg-type]  # a buffer
             self.recorder.large_message_came(message, len(header))  # type: ignore[arg-type]  # likewise
@@ -159,8 +158,8 @@ class Server:
         if handle is not None:
             peer.heard = now
             mail = peer.mail
-            if mail is not None and type(message) not in UNCOUNTED:
-                self._count(peer, mail, frames)
+            if mail is not None and type(message) not in UNCOUNTED and not self._is_news(peer, mail, frames):
+                return
             handle(peer, message, frames, now)
         elif peer.role:
             self._reject(port, peer, f"{type(message).__name__} is not for a {peer.role} to say here")
@@ -171,13 +170,18 @@ class Server:
         else:
             self._refuse(port, peer, "ConnectionLost", "This controller does not know you: say hello first.")
 
-    def _count(self, peer: Peer, mail: Mail, frames: list[object]) -> None:
-        """A message has come that is acknowledged: now and then, or once what it leads to is saved."""
-        due = mail.came(frames)
+    def _is_news(self, peer: Peer, mail: Mail, frames: list[object]) -> bool:
+        """A counted message has come: for the first time? It is acknowledged now and then, or once it is saved."""
+        is_news = not mail.again_to_come
+        if is_news:
+            due = mail.came(frames)
+        else:
+            mail.again_to_come -= 1
         if self._safe is not None:
             self._owing[peer] = None
         elif due:
             self._acknowledge(peer)
+        return is_news
 
     def hung_up(self, port: Port, peer: Peer) -> None:
         """A peer's connection has been closed from its side."""
@@ -274,7 +278,10 @@ class Server:
     def _let_go(self, what: Action | Receipt) -> None:
         if isinstance(what, Action):
             self._perform(self._peers, what)
-        elif not what.peer.is_gone:
+            return
+        if what.peer.mail is not None:
+            what.peer.mail.saved = what.said.count
+        if not what.peer.is_gone:
             self._send(what.peer.port, what.peer, what.said)
 
     # --- another controller's time ------------------------------------------------------------------------------
@@ -414,7 +421,7 @@ class Server:
             if is_new:
                 self._absences.open(who)
             peer.mail = self._absences.back(who, connection)
-            welcome.received = peer.mail.received
+            welcome.received = peer.mail.received if self._safe is None else peer.mail.ask_again()
         self._send(peer.port, peer, welcome)
         for header, frames in peer.mail.again(received) if peer.mail is not None and not is_new else ():
             peer.port.send(peer, header, frames)

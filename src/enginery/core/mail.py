@@ -43,10 +43,12 @@ Kept = tuple[bytes, list[object]]
 class Mail:
     """The counted messages of one peer in both directions."""
 
-    __slots__ = ("_kept", "_told", "_weight", "acknowledged", "received")
+    __slots__ = ("_kept", "_told", "_weight", "acknowledged", "again_to_come", "received", "saved")
 
     def __init__(self) -> None:
         self.received = 0  #: messages that have come
+        self.saved = 0  #: of these, those that need not be sent again; for who has to save what has come
+        self.again_to_come = 0  #: so many of the next to come have come before
         self.acknowledged = 0  #: messages that the other side has
         self._kept: deque[Kept] = deque()  #: those sent after these
         self._told = 0
@@ -96,6 +98,14 @@ class Mail:
             self._weight += sum([len(frame) for frame in frames])  # type: ignore[arg-type,misc]  # buffers all
         return self.received - self._told >= MESSAGES or self._weight >= BYTES
 
+    def ask_again(self) -> int:
+        """What to tell one who comes back, where messages that have come might be lost still: it sends those again.
+
+        They were acted upon, so ``again_to_come`` of what it sends next is to be passed over.
+        """
+        self.again_to_come = self.received - self.saved
+        return self.saved
+
     def owes(self) -> bool:
         """Whether something has come that the other side was not told of."""
         return self._told != self.received
@@ -107,7 +117,7 @@ class Mail:
 
     def restart(self, kept: Sequence[Kept] = ()) -> None:
         """The other side is another one that knows nothing of what was counted. ``kept`` is still to be sent to it."""
-        self.received = self.acknowledged = self._told = self._weight = 0
+        self.received = self.saved = self.again_to_come = self.acknowledged = self._told = self._weight = 0
         self._kept = deque(kept)
 
     def __repr__(self) -> str:

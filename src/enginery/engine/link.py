@@ -111,10 +111,14 @@ class Link:
         self._heard = time.monotonic()
         member = self.member
         try:
-            member.heard(m.decode_to_engine(header), frames)  # type: ignore[arg-type]  # a buffer
+            message = m.decode_to_engine(header)  # type: ignore[arg-type]  # a buffer
         except m.UNDECODABLE as error:
             log.warning("a message of the controller could not be understood and was dropped: %s", error)
             return
+        if type(message) is m.Refused and self._is_known():
+            self.line.drop(message.reason)
+            return
+        member.heard(message, frames)
         if member.welcome is not None and (self._next_ping == _NEVER or self._away):
             self._welcomed(member.welcome)
         if member.interrupt:
@@ -122,6 +126,11 @@ class Link:
             self.interrupt(task)
         if member.leaving is not None:
             self._begin_to_leave()
+
+    def _is_known(self) -> bool:
+        """Whether a refusal is no answer to a hello: libzmq has reconnected, before it was seen that the connection had ended."""
+        welcome = self.member.welcome
+        return welcome is not None and welcome.patience > 0 and not self._away and self.member.leaving is None
 
     def _welcomed(self, welcome: m.Welcome) -> None:
         if self._away and self.member.refused is None:
