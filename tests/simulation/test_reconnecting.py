@@ -16,8 +16,8 @@ from enginery.wire.messages import Options, Status
 from simulation.test_scenarios import begun, cluster, finish, statuses
 from simulation.test_simulation import Story
 
-STORIES = 120
-PARTS = 10
+STORIES = 60
+PARTS = 5
 
 
 class BrokenStory(Story):

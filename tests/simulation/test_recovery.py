@@ -17,8 +17,8 @@ from enginery.wire.messages import Dependency, Options, Status
 from simulation.test_reconnecting import BrokenStory
 from simulation.test_scenarios import begun, cluster, finish, statuses
 
-STORIES = 240
-PARTS = 10
+STORIES = 80
+PARTS = 5
 
 
 class DurableStory(BrokenStory):
