@@ -11,6 +11,7 @@ import stat
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from traitlets.config import Config
 
@@ -114,6 +115,23 @@ def test_a_controller_that_fails_ends_the_start(make, tmp_path):
     assert not Path(cluster.cluster_file).exists()
     with pytest.raises(LauncherError, match="flux capacitor"):
         make(controller="broken_controller").start_and_connect_sync()
+
+
+@posix_only
+def test_it_stops_though_its_file_cannot_be_written(make, monkeypatch):
+    cluster = make()
+    cluster.start_cluster_sync(1)
+    launchers = [cluster.controller, cluster.engine_set]
+
+    def fail(*_args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("enginery.cluster.cluster_file.write_cluster_file", fail)
+        with pytest.raises(OSError, match="No space left"):
+            cluster.stop_cluster_sync()
+    assert not any(psutil.pid_exists(launcher.pid) for launcher in launchers)
+    assert not cluster.is_running
 
 
 @posix_only

@@ -110,9 +110,7 @@ def test_a_client_that_takes_nothing_for_a_while(sturdy):
 def test_stopping_a_cluster_with_stopped_processes(scene):
     scene.engines[0].suspend()
     scene.engines[1].suspend()
-    began = time.monotonic()
     scene.cluster.stop_cluster_sync()
-    assert time.monotonic() - began < 10
     scene.assert_nothing_left()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -76,10 +75,8 @@ class TestFailures:
             Client(tmp_path / "nothing.json")
 
     def test_no_cluster_in_the_profile(self, tmp_path):
-        began = time.monotonic()
         with pytest.raises(FileNotFoundError, match="ipcluster start.*ipcontroller-client.json"):
             Client(profile_dir=tmp_path, timeout=0.1)
-        assert time.monotonic() - began < 5
 
     @pytest.mark.parametrize(
         ("text", "says"),

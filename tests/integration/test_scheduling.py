@@ -178,10 +178,8 @@ class TestPriority:
 class TestTimeLimits:
     def test_a_task_is_interrupted_and_its_engine_lives_on(self, rc, lv):
         lv.time_limit = 0.1
-        began = time.monotonic()
         with pytest.raises(ipp.TaskTimeout, match=r"longer than time_limit=0\.1 s"):
             lv.apply_sync(time.sleep, PATIENCE)
-        assert time.monotonic() - began < 5
         assert lv.apply_sync(int) == 0
         assert rc.ids == [0, 1]
 
@@ -237,10 +235,8 @@ class TestRetries:
         victim = held(view)
         pid = fragile.load_balanced_view().apply_async(os.getpid)
         assert pid.get(PATIENCE) != victim.pid
-        began = time.monotonic()
         os.kill(victim.pid, signal.SIGKILL)
         assert int(victim.begun.read_text()) != victim.pid  # begun again
-        assert time.monotonic() - began < 5
         assert victim.release("done") == "done"
 
     def test_a_task_without_retries_says_who_died(self, fragile, held):

@@ -424,6 +424,8 @@ def test_a_database_carries_history_to_the_next_run(tmp_path):
         hanging = rc.load_balanced_view().apply(wait_for_file, str(tmp_path / "never"), 1)
         history = rc.hub_history()
         assert history == [*asked.msg_ids, *small.msg_ids, *hanging.msg_ids]
+        # Before the engines, whose end would be the end of their tasks.
+        rc.cluster.stop_controller_sync()
     assert (tmp_path / "tasks.db").is_file()
     with cluster_with("--sqlitedb", folder=tmp_path, n=2) as rc:
         assert rc.hub_history() == history

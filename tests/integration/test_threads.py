@@ -89,11 +89,9 @@ def test_several_clients_at_once(cluster):
 
 
 def test_one_client_s_long_queue_does_not_keep_another_waiting(rc, own_rc):
-    queued = [rc.load_balanced_view().apply_async(time.sleep, 0.01) for _ in range(200)]
-    began = time.monotonic()
+    queued = [rc.load_balanced_view().apply_async(time.sleep, 0.05) for _ in range(400)]
     assert own_rc.load_balanced_view().apply_sync(tag, 1) == (1,)
-    assert time.monotonic() - began < 0.7
-    assert sum(ar.done() for ar in queued) < 150
+    assert not queued[-1].done()
     rc.abort(queued, block=True)
 
 

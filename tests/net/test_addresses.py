@@ -137,6 +137,22 @@ class TestRuntimeFolder:
         addresses.remove_runtime_folder(two)
         assert list(base.iterdir()) == []
 
+    @pytest.mark.parametrize("times", [1, 3])
+    def test_another_ends_and_takes_the_base_away_meanwhile(self, base, monkeypatch, times):
+        make, left = addresses.make_private, [True] * times
+
+        def make_late(folder):
+            if folder.parent != base and left:
+                left.pop()
+                folder.parent.rmdir()
+            make(folder)
+
+        monkeypatch.setattr(addresses, "make_private", make_late)
+        folder = addresses.runtime_folder("one")
+        assert not left
+        for each in (folder, folder.parent):
+            assert stat.S_IMODE(each.stat().st_mode) == 0o700
+
     def test_a_folder_others_may_enter_is_closed(self):
         folder = addresses.runtime_folder("one")
         folder.chmod(0o755)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,7 @@ def test_saving_again_replaces_it_and_leaves_nothing_else(tmp_path):
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = FULL.save(tmp_path / "file.json")
-    monkeypatch.setattr("os.fdopen", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(Path, "replace", lambda *_args: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         FULL.save(path)
     assert load(path) == FULL

@@ -255,8 +255,10 @@ class Cluster(ConnectedCluster):
         # One farewell to all before the first wait: their ends overlap.
         for launcher in self.launchers():
             launcher.begin_stop()
-        self._stop_engines(list(self.engines.values()))
-        self.stop_controller_sync()
+        try:
+            self._stop_engines(list(self.engines.values()))
+        finally:  # whatever kept the engines' end from being written down
+            self.stop_controller_sync()
         atexit.unregister(self._at_exit)
 
     def _stop_engines(self, launchers: list[EngineLauncher]) -> None:

@@ -28,6 +28,8 @@ LONGEST_BASE: Final = 55
 #: Bytes of a socket path every system accepts (macOS has 104, Linux 108, each with a closing zero).
 LONGEST_SOCKET: Final = 100
 PRIVATE: Final = 0o700
+#: How often a folder is made anew because the one around it went away with somebody else's last.
+ATTEMPTS: Final = 10
 
 
 def is_wildcard(ip: str) -> bool:
@@ -189,11 +191,7 @@ def runtime_folder(cluster: str) -> Path:
     The same name gives the same folder, so a controller that comes back with its old connection files listens where
     it did. Raises PermissionError if someone else owns the place or others may enter it.
     """
-    base = runtime_base()
-    make_private(base)
-    folder = base / hashlib.blake2s(cluster.encode(), digest_size=6).hexdigest()
-    make_private(folder)
-    return folder
+    return make_private_in(runtime_base(), hashlib.blake2s(cluster.encode(), digest_size=6).hexdigest())
 
 
 def runtime_base() -> Path:
@@ -222,8 +220,7 @@ def remove_runtime_folder(folder: Path) -> None:
 
 def sweep_runtime_folders() -> list[Path]:
     """Remove runtime folders of controllers that were killed: their sockets refuse connections. Returns them."""
-    base = runtime_base()
-    folders = [path for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
+    folders = [path for path in list_folder(runtime_base()) if path.is_dir()]
     # A folder without sockets may belong to a controller that is about to listen.
     dead = [path for path in folders if (sockets := _sockets(path)) and not any(map(is_served, sockets))]
     for folder in dead:
@@ -232,7 +229,15 @@ def sweep_runtime_folders() -> list[Path]:
 
 
 def _sockets(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_socket()]
+    return [path for path in list_folder(folder) if path.is_socket()]
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What is in a folder that somebody else may remove at any time; nothing if it is gone."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def is_served(path: Path) -> bool:
@@ -259,9 +264,22 @@ def folder_of(info: ConnectionInfo) -> Path | None:
     return None
 
 
+def make_private_in(base: Path, name: str) -> Path:
+    """Make a private folder in a private folder that goes with the last one in it, and return it."""
+    folder = base / name
+    for _ in range(ATTEMPTS - 1):
+        # Whoever removed the last other folder may have taken the base away meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            make_private(base)
+            make_private(folder)
+            return folder
+    make_private(base)
+    make_private(folder)
+    return folder
+
+
 def make_private(folder: Path) -> None:
     """Make a folder that only this user may enter. Raises PermissionError if it is there and somebody else's."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=PRIVATE)
     if sys.platform == "win32":

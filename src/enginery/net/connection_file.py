@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -179,14 +178,16 @@ def loads(text: str, *, source: str = "connection info", kind: str = "") -> Conn
 def write_private(path: Path, text: str) -> None:
     """Write ``text`` so that readers see the old file or the new one, never half, and only the owner reads it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # mkstemp opens with 0600, so there is no instant at which others could read the keys.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Named before it exists, so that whatever interrupts this, at any point, leaves no half file behind.
+    temporary = path.parent / f".{path.name}.{os.urandom(8).hex()}"
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        # Opened with 0600, so there is no instant at which others could read the keys.
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from enginery.net.addresses import make_private, segments_base
+from enginery.net.addresses import list_folder, make_private, segments_base
 
 if sys.platform == "linux":
     import fcntl
@@ -74,7 +74,7 @@ def sweep_segment_folders() -> list[Path]:
         return []
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         return []
-    return [path for path in base.iterdir() if path.is_dir() and _sweep(path)]
+    return [path for path in list_folder(base) if path.is_dir() and _sweep(path)]
 
 
 def _make(path: Path) -> SegmentFolder | None:

@@ -34,7 +34,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enginery.errors import TunnelError
-from enginery.net.addresses import LOOPBACK, TUNNEL, is_served, make_private, remove_runtime_folder, runtime_base
+from enginery.net.addresses import (
+    LOOPBACK,
+    TUNNEL,
+    is_served,
+    list_folder,
+    make_private_in,
+    remove_runtime_folder,
+    runtime_base,
+)
 from enginery.net.ssh_server import Server, advice_on, parse_server, target_of
 
 if TYPE_CHECKING:
@@ -245,7 +253,7 @@ class Tunnel:
 
     def _start(self) -> subprocess.Popen[str]:
         # Again: while the tunnel was down, who sweeps may have taken it for that of a dead process.
-        make_private(self._folder)
+        make_private_in(self._folder.parent, self._folder.name)
         Path(self.path).unlink(missing_ok=True)
         command = self.command()
         if shutil.which(command[0]) is None:
@@ -362,7 +370,7 @@ def _hold(server: Server, host: str, port: int, key: str) -> Tunnel:
 
 def _sweep() -> None:
     """Remove the folders of processes that were killed."""
-    for folder in runtime_base().glob(f"{FOLDER}*"):
+    for folder in [path for path in list_folder(runtime_base()) if path.name.startswith(FOLDER)]:
         owner = folder.name.removeprefix(FOLDER).partition("-")[0]
         try:
             os.kill(int(owner), 0)
