@@ -387,7 +387,7 @@ class TestComingBack:
         """As when libzmq has reconnected by itself: another controller in that place does not know who speaks."""
         link = connect(controller, patience=PATIENCE, returns=True)
         try:
-            controller.say(*[m.Refused("ConnectionLost", "say hello first")] * 2)
+            controller.say(m.Refused("ConnectionLost", "say hello first"))
             hello = controller.expect(m.ClientHello)
             assert (hello.client, hello.token) == (3, "token")
             controller.say(m.Welcome(3, "token", 1, 3.0, resumed=True, patience=PATIENCE))

@@ -40,7 +40,7 @@ def test_a_refusal_that_answers_no_hello_is_a_lost_connection():
         link.flush()
         controller.welcome(patience=PATIENCE, returns=True)
         assert link.wait_for_welcome(PATIENCE)
-        controller.say(*[m.Refused("ConnectionLost", "say hello first")] * 2)
+        controller.say(m.Refused("ConnectionLost", "say hello first"))
         hello = controller.expect(m.EngineHello)
         assert (hello.id, hello.epoch, hello.connection) == (3, 1, 1)
         assert link.member.leaving is None

@@ -118,7 +118,7 @@ class Link:
         if type(message) is m.Refused and self._is_known():
             self.line.drop(message.reason)
             return
-        member.heard(message, frames)
+        member.heard(message, frames)  # type: ignore[arg-type]  # buffers all
         if member.welcome is not None and (self._next_ping == _NEVER or self._away):
             self._welcomed(member.welcome)
         if member.interrupt:

@@ -226,8 +226,8 @@ class Line:
             for header, frames in self._channel.receive():
                 self._speaker.heard(header, frames)
                 heard += 1
-                if self.is_lost:  # the speaker has dropped the connection
-                    break
+                if self.is_lost:
+                    break  # type: ignore[unreachable]  # the speaker may have dropped the connection
         except ChannelClosed as error:
             self._lose(str(error))
             heard += 1
