@@ -13,8 +13,8 @@ from enginery.client.client import Client
 from enginery.errors import ConnectionLost
 from enginery.net.addresses import split_tcp
 from enginery.net.curve import has_curve
+from enginery.testing.relay import Relay
 from integration.test_tcp import House
-from relay import Relay
 
 PATIENCE = 30
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_curve(), reason="this libzmq has no CURVE")]

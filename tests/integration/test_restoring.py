@@ -72,6 +72,9 @@ def test_what_runs_runs_on(house):
     with house.connect() as rc:
         rc.wait_for_engines(2, timeout=PATIENCE)
         running = rc[0].apply_async(time.sleep, 1.5)
+        assert running.wait_for_acceptance(PATIENCE)
+        assert running.accepted
+        assert not running.done()
         behind = rc[0].apply_async(os.getpid)
         chained = rc.load_balanced_view().apply_async(abs, -3)
         assert chained.get(PATIENCE) == 3

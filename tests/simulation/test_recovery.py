@@ -203,6 +203,29 @@ def test_what_had_come_and_was_not_saved_is_sent_again_over_the_next_connection(
     assert {begun(simulation, task) for task in ids} == {1}
 
 
+def test_accepted_is_what_was_saved():
+    simulation, client = durable(engines=0)
+    simulation.slowest_save = 0.2
+    simulation.crash()
+    simulation.restart()
+    simulation.run(5)
+    first = [client.submit(Work()) for _ in range(3)]
+    assert client.requests.unaccepted(first) == set(first)
+    client.pump()
+    simulation.run(0.0001)
+    assert client.requests.unaccepted(first) == set(first)
+    simulation.run(5)
+    second = client.submit(Work())
+    assert client.requests.unaccepted([*first, second]) == {second}
+    simulation.crash()
+    simulation.restart()
+    simulation.run(5)
+    assert not client.requests.unaccepted([*first, second])
+    simulation.add_engine()
+    finish(simulation)
+    assert set(statuses(client, [*first, second])) == {Status.OK}
+
+
 def test_tasks_that_were_taken_back_stay_so():
     simulation, client = durable(engines=1, hwm=1)
     ids = [client.submit(Work(1.0)) for _ in range(5)]

@@ -179,6 +179,10 @@ class Link:
         self._line.flush()
         return self._requests.unsent(tasks)
 
+    def unaccepted(self, tasks: Sequence[int]) -> set[int]:
+        """Those of some tasks that the controller may not have; one that is durable has saved what it has."""
+        return self._requests.unaccepted(tasks)
+
     def silence(self) -> float:
         """Seconds since the controller was last heard."""
         return time.monotonic() - self._heard

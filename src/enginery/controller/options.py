@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enginery.net import profile_paths
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerOptions:
@@ -51,7 +53,7 @@ class ControllerOptions:
     @property
     def logbook_path(self) -> Path:
         """Where a durable controller remembers."""
-        return self.profile_dir / "db" / f"logbook{'-' if self.cluster_id else ''}{self.cluster_id}"
+        return profile_paths.logbook_path(self.profile_dir, self.cluster_id)
 
     @property
     def security_dir(self) -> Path:

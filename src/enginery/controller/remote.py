@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from enginery.errors import ConnectionFileError
-from enginery.net import addresses
+from enginery.net import addresses, profile_paths
 from enginery.net.connection_file import write_private
 from enginery.net.curve import Doorkeeper, KeyPair, has_curve, pairs_from
 from enginery.net.routed import Router, listen_for_zap, new_context
@@ -67,8 +67,7 @@ class Remote:
 
     @property
     def _key_path(self) -> Path:
-        infix = f"-{self._options.cluster_id}" if self._options.cluster_id else ""
-        return self._options.security_dir / f"ipcontroller{infix}-keys.json"
+        return profile_paths.keys_path(self._options.profile_dir, self._options.cluster_id)
 
     def _load_keys(self) -> dict[str, KeyPair]:
         if not has_curve():

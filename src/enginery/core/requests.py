@@ -132,6 +132,21 @@ class Requests:
                 waiting.update(range(item.task.id, item.task.id + len(item.targets)))
         return waiting.intersection(tasks)
 
+    def unaccepted(self, tasks: Sequence[int]) -> set[int]:
+        """Those of some tasks that the controller has not said to have. Linear in what is under way: for questions only.
+
+        Where messages are not counted, what has been sent counts as accepted.
+        """
+        waiting = self.unsent(tasks)
+        for header, _ in self.mail.kept() if self.mail is not None else ():
+            message = m.decode_from_client(header)
+            if type(message) is m.Submit:
+                waiting.update([task.id for task in message.tasks])
+            elif type(message) is m.Direct:
+                for request in message.requests:
+                    waiting.update(range(request.task.id, request.task.id + len(request.targets)))
+        return waiting.intersection(tasks)
+
     def _weigh(self, task: m.Task, first: int, count: int, buffers: list[memoryview]) -> None:
         buffers = self.lend(task, buffers, count)
         size = len(task.payload) + sum(buffer.nbytes for buffer in buffers)
