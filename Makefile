@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test services lint docs bench clean
+.PHONY: demo test services lint docs bench fuzz clean
 
 # The main job: a census of all Python sources of this interpreter on four engines, then serially, then compared.
 demo: $(VENV)/.ready
@@ -32,6 +32,12 @@ docs: $(VENV)/.ready-dev
 bench: $(VENV)/.ready
 	$(BIN)/python bench/run.py
 
+# Every decoder, and the scheduler's stimuli: `make fuzz RUNS=1000000` is thorough.
+RUNS ?= 100000
+FUZZED := from_client from_engine to_client to_engine signed file nanny stream stimuli
+fuzz: $(VENV)/.ready-fuzz
+	for target in $(FUZZED); do $(BIN)/python tests/fuzz/run.py $$target $(RUNS) || exit 1; done
+
 clean:
 	rm -rf $(VENV) bench/.envs build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -46,4 +52,8 @@ $(VENV)/.ready: pyproject.toml | $(BIN)/python
 
 $(VENV)/.ready-dev: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[test,lint,docs]'
+	@touch $@ $(VENV)/.ready
+
+$(VENV)/.ready-fuzz: pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[fuzz]'
 	@touch $@ $(VENV)/.ready

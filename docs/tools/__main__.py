@@ -12,10 +12,11 @@ from pathlib import Path
 import api
 import commands
 import protocol
+import scopes
 import website
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATED = {"api": api.render, "commands": commands.render, "protocol": protocol.render}
+GENERATED = {"api": api.render, "commands": commands.render, "protocol": protocol.render, "scopes": scopes.render}
 
 
 def main() -> int:

@@ -40,9 +40,10 @@ CHAPTERS = {
         "docs/reference/api.md",
         "docs/reference/commands.md",
         "docs/reference/protocol.md",
+        "docs/reference/scopes.md",
         "docs/reference/former-interfaces.md",
     ),
-    "Why": ("docs/why.md", "ARCHITECTURE.md", "CHANGELOG.md"),
+    "Why": ("docs/why.md", "docs/security.md", "ARCHITECTURE.md", "CHANGELOG.md"),
 }
 _NOT_IN_ANCHORS = re.compile(r"[^\w\- ]")
 _FORMATTER = HtmlFormatter(nowrap=True)

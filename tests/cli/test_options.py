@@ -238,8 +238,10 @@ def test_files_go_when_the_owner_is_gone(tmp_path):
     clean_up_after_owner(os.getpid(), [path])
     assert path.exists()
     assert not is_alive(gone.pid)
-    clean_up_after_owner(gone.pid, [path, tmp_path / "never was"])
+    os.mkfifo(tmp_path / "device")  # or the like, that a log was sent to
+    clean_up_after_owner(gone.pid, [path, tmp_path / "never was", tmp_path / "device"])
     assert not path.exists()
+    assert (tmp_path / "device").exists()
 
 
 def test_starting_is_light():

@@ -48,6 +48,7 @@ def test_peers_come_and_speak(port, dial):
     one, other = dial(), dial()
     first, second = port.accept()
     assert list(port.accept()) == []
+    port.introduced(first)
     one.send(b"hello", [b"frame"])
     other.send(b"hi", [])
     ((header, frames),) = first.stream.receive()

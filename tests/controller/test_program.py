@@ -143,6 +143,7 @@ class TestRun:
         options = ControllerOptions(profile_dir=tmp_path, reuse=True)
         (tmp_path / "security").mkdir()
         (tmp_path / "security/ipcontroller-keys.json").write_text("{")
+        (tmp_path / "security/ipcontroller-keys.json").chmod(0o600)
         with caplog.at_level(logging.ERROR, "enginery.controller"):
             assert run(options) == 1
         assert "damaged" in caplog.text

@@ -33,6 +33,12 @@ class FakePort:
         self.sent.append((peer, self.decode(header), [bytes(frame) for frame in frames]))
         return True
 
+    def introduced(self, peer):
+        pass
+
+    def overdue(self, now):
+        return []
+
     def forget(self, peer):
         return -1
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from enginery.controller.departures import REPORT_PATIENCE
+from enginery.controller.limits import Limits
 from enginery.controller.ports import Peer
 from enginery.controller.server import Server
 from enginery.core.invariants import check
@@ -32,12 +33,20 @@ class FakePort:
         self.sent = []
         self.forgotten = []
         self.deaf = set()
+        self.limits = Limits()
+        self.late = []
 
     def send(self, peer, header, frames):
         if peer in self.deaf:
             return False
         self.sent.append((peer, self.decode(header), [bytes(frame) for frame in frames]))
         return True
+
+    def introduced(self, peer):
+        pass
+
+    def overdue(self, now):
+        return self.late
 
     def forget(self, peer):
         self.forgotten.append(peer)
@@ -314,6 +323,16 @@ class TestDepartures:
         world.clients.deaf.add(client)
         world.engine("other")
         assert not world.server.scheduler.clients
+
+    @pytest.mark.parametrize("message", [m.Query(1, "statistics"), m.Ping(1)])
+    def test_who_does_not_read_answers_is_let_go(self, world, message):
+        client = world.client()
+        world.clients.deaf.add(client)
+        world.hear(client, message)
+        assert world.clients.forgotten == [client]
+        assert not world.server.scheduler.clients
+        world.hear(client, message)  # the rest of what it had sent
+        assert world.clients.forgotten == [client]
 
     def test_silence(self, world):
         engine, client = world.engine(), world.client()

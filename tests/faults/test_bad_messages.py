@@ -40,6 +40,7 @@ class Peer:
             Path(sturdy.cluster.profile_dir) / "security" / f"ipcontroller-{sturdy.cluster.cluster_id}-{kind}.json"
         )
         self.decode = DECODERS[port]
+        self.hello = msgspec.structs.replace(HELLOS[port], key=info.exec_key if transport == "ipc" else "")
         (url,) = [url for url in info.urls if url.startswith(transport)]
         if transport == "ipc":
             end = socket.socket(socket.AF_UNIX)
@@ -106,7 +107,7 @@ def peer(sturdy):
         one = Peer(sturdy, port, transport)
         made.append(one)
         if hello:
-            one.say(HELLOS[port])
+            one.say(one.hello)
             one.welcome = one.hear(m.Welcome)
         return one
 

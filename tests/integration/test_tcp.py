@@ -33,7 +33,7 @@ class House:
             self.wait_for_file(kind)
         self.info = {kind: self.over_tcp(kind) for kind in ("client", "engine")}
         path = folder / "tcp-engine.json"
-        path.write_text(json.dumps(self.info["engine"].to_dict()))
+        self.info["engine"].save(path)
         self.host = self.start("engine", "--n=2", f"--file={path}", f"--work-dir={folder}")
 
     def start(self, what, *arguments):

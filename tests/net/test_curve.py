@@ -52,7 +52,7 @@ def test_pairs_differ_and_do_not_tell_their_secret():
 
 def test_the_right_key_opens(asking):
     answer = ask(asking, VERSION, b"7", b"clients", b"127.0.0.1", b"", b"CURVE", raw(asking[2].public))
-    assert answer == [VERSION, b"7", b"200", b"OK", b"", b""]
+    assert answer == [VERSION, b"7", b"200", b"OK", asking[2].public.encode(), b""]
     assert asking[1].refused == 0
 
 

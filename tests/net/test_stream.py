@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enginery.net.channel import ChannelClosed
-from enginery.net.stream import BLOCK, LARGEST_KEPT, MAGIC, MAX_BUFFERS, MAX_FRAME, PAGES, Stream
+from enginery.net.stream import BLOCK, LARGEST_KEPT, MAGIC, MAX_BUFFERS, PAGES, USUAL, Stream
 
 PREFIX = struct.Struct("<HII")
 
@@ -193,7 +193,7 @@ class TestGarbage:
             PREFIX.pack(MAGIC ^ 1, 0, 3) + b"abc",
             PREFIX.pack(MAGIC, 0, 0xFFFFFFFF),
             PREFIX.pack(MAGIC, 0xFFFFFFFF, 3),
-            PREFIX.pack(MAGIC, 1, 3) + struct.pack("<Q", MAX_FRAME + 1) + b"abc",
+            PREFIX.pack(MAGIC, 1, 3) + struct.pack("<Q", USUAL.size + 1) + b"abc",
             PREFIX.pack(MAGIC, 2, 3) + struct.pack("<2Q", 3, 2**64 - 1) + b"abc",
         ],
         ids=["http", "wrong magic", "gigantic header", "gigantic number of frames", "gigantic frame", "second frame"],

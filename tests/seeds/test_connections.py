@@ -220,6 +220,7 @@ def test_row_084_files_with_nothing_but_the_four_keys(shell, tmp_path):
     for kind in ("client", "engine"):
         four = {"url": shell.info(kind)["url"], "exec_key": "", "ssh": "", "location": "localhost"}
         (tmp_path / f"{kind}.json").write_text(json.dumps(four))
+        (tmp_path / f"{kind}.json").chmod(0o600)
     engine = shell.type("ipengine", f"--file={tmp_path}/engine.json")
     said(engine, "Completed registration with id 0")
     with ipp.Client(str(tmp_path / "client.json")) as rc:
@@ -237,6 +238,7 @@ def test_row_088_the_address_that_the_advice_gives_is_a_location(shell):
     path = shell.home / "elsewhere.json"
     tcp = [url for url in shell.info("engine")["urls"] if url.startswith("tcp://")]
     path.write_text(json.dumps(shell.info("engine") | {"url": tcp[0], "urls": tcp, "location": "nowhere.invalid"}))
+    path.chmod(0o600)
     engine = shell.type("ipengine", f"--file={path}", "--location=localhost")
     said(engine, "Completed registration with id 0")
     shell.stop(controller)
@@ -258,6 +260,7 @@ def test_row_090_with_reuse_engines_may_start_first_and_otherwise_wait_for_the_f
     # The copy of a file from before opens the new one's door, too.
     old = shell.home / "old.json"
     old.write_text(before["client"])
+    old.chmod(0o600)
     with ipp.Client(str(old)) as rc:
         rc.wait_for_engines(1, timeout=PATIENCE)
         assert rc[:].apply_sync(int) == [0]

@@ -263,6 +263,7 @@ def test_row_033_several_clusters_in_one_profile(commands, connect):
 @pytest.mark.row(34)
 def test_row_034_identity_user_and_key(commands, connect):
     (commands.home / "key").write_text("a secret of ours\n")
+    (commands.home / "key").chmod(0o600)
     argv = ["--ident=main", "--user=joe", f"--keyfile={commands.home / 'key'}"]
     first = commands.start("controller", *argv, until="-engine.json")
     assert "--ident has no effect any more" in first.said

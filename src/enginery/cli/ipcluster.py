@@ -8,6 +8,7 @@ from typing import Any
 from traitlets import Unicode
 
 from enginery.cli.cluster_command import IPClusterApplication
+from enginery.cli.cluster_key import IPClusterKey
 from enginery.cli.cluster_look import IPClusterClean, IPClusterList, IPClusterStatus, IPClusterStop
 from enginery.cli.cluster_start import IPClusterEngines, IPClusterStart
 from enginery.config.application import USAGE
@@ -26,6 +27,7 @@ class IPCluster(IPClusterApplication):
         "stop": (IPClusterStop, "Stop a cluster."),
         "list": (IPClusterList, "Show all clusters."),
         "status": (IPClusterStatus, "Show one cluster."),
+        "key": (IPClusterKey, "Make, list, revoke and replace keys."),
         "clean": (IPClusterClean, "Remove files of clusters that are gone."),
     }
 

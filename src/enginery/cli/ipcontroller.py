@@ -21,9 +21,10 @@ from enginery.config.application import (
     BaseParallelApplication,
     ProfileDir,
 )
-from enginery.config.controller import HIGHEST_PORT, HeartMonitor, Session, TaskScheduler, parse_ports
+from enginery.config.controller import HIGHEST_PORT, HeartMonitor, PeerLimits, Session, TaskScheduler, parse_ports
 from enginery.config.fields import build
 from enginery.config.stores import STORES, store_settings
+from enginery.controller.limits import Limits
 from enginery.controller.options import ControllerOptions
 from enginery.errors import ConnectionFileError
 from enginery.net import profile_paths
@@ -34,6 +35,7 @@ from enginery.net.signals import end_once
 from enginery.net.ssh_server import parse_server
 from enginery.store.choice import DEFAULT, canonical
 
+UNENCRYPTED: Final = "Sign tcp connections, but do not encrypt them: others can read what passes, and change nothing."
 FLAGS: Final[dict[Any, Any]] = {
     **BASE_FLAGS,
     "reuse": (
@@ -41,16 +43,21 @@ FLAGS: Final[dict[Any, Any]] = {
         "Keep ports and keys of the connection files that are there, so that copies of them stay valid.",
     ),
     "secure": ({"IPController": {"secure": True}}, "Authenticate peers (the default)."),
-    "no-secure": ({"IPController": {"secure": False}}, "Let anybody connect who can reach the ports."),
+    "no-secure": (
+        {"IPController": {"secure": False}},
+        "Let anybody connect who can reach the ports; beyond this host that needs --allow-anyone as well.",
+    ),
+    "allow-anyone": (
+        {"IPController": {"allow_anyone": True}},
+        "With --no-secure: yes, everybody who reaches the address may run code as this user.",
+    ),
     "restore": (
         {"IPController": {"restore_engines": True}},
         "Save what is accepted, and take the place of a controller that was killed, with all it had saved. Implies --reuse.",
     ),
     "enable-curve": ({"IPController": {"enable_curve": True}}, "Encrypt tcp connections (the default)."),
-    "disable-curve": (
-        {"IPController": {"enable_curve": False}},
-        "Neither encrypt tcp connections nor ask who is there: without keys, anybody can connect who reaches the ports.",
-    ),
+    "disable-curve": ({"IPController": {"enable_curve": False}}, UNENCRYPTED),
+    "no-curve": ({"IPController": {"enable_curve": False}}, UNENCRYPTED),
     "nodb": ({"IPController": {"db_class": "NoDB"}}, "Keep no records of tasks."),
     "dictdb": ({"IPController": {"db_class": "DictDB"}}, "Keep the newest records in memory (the default)."),
     "sqlitedb": ({"IPController": {"db_class": "SQLiteDB"}}, "Keep records in an SQLite database, which lasts."),
@@ -77,7 +84,7 @@ ALIASES: Final[dict[Any, Any]] = {
     "owner-pid": "IPController.owner_pid",
     "owner-file": "IPController.owner_files",
 }
-CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session, *STORES.values()]
+CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session, PeerLimits, *STORES.values()]
 
 
 class IPController(BaseParallelApplication):
@@ -125,13 +132,16 @@ class IPController(BaseParallelApplication):
     client_json_file = Unicode(help="Name of the connection file for clients.").tag(config=True)
     engine_json_file = Unicode(help="Name of the connection file for engines.").tag(config=True)
     secure = Bool(True, help="Authenticate peers.").tag(config=True)
+    allow_anyone = Bool(False, help="With secure=False: also beyond this host, where anybody may come.").tag(
+        config=True
+    )
     restore_engines = Bool(
         False,
         help="Save what is accepted, and take the place of a controller that was killed: its ports, keys, engines, clients "
         "and tasks.",
     ).tag(config=True)
     enable_curve = Bool(
-        help="Encrypt tcp connections and let only those in who have the keys (default: yes, unless $IPP_ENABLE_CURVE is 0)."
+        help="Encrypt tcp connections; otherwise they are signed (default: yes, unless $IPP_ENABLE_CURVE is 0)."
     ).tag(config=True)
     curve_secretkey = Unicode(
         help="Secret CURVE key of the controller (default: $IPP_CURVE_SECRETKEY, else one made for it)."
@@ -180,8 +190,8 @@ class IPController(BaseParallelApplication):
         heart = HeartMonitor(parent=self)
         key = self._key()
         secure = self.secure and key != ""
-        if not (secure and self.enable_curve) and not is_loopback(self.ip) and self.transport != "ipc":
-            self.log.warning("Without authentication on %s, anybody who reaches it can run code here.", self.ip)
+        if not secure and not is_loopback(self.ip) and self.transport != "ipc":
+            self._admit_anyone()
         settings = {
             "profile_dir": self.profile_dir,
             "cluster_id": self.cluster_id,
@@ -206,6 +216,7 @@ class IPController(BaseParallelApplication):
             "curve": self.enable_curve,
             "key": key or "",
             "server_secret": self.curve_secretkey,
+            "limits": self._limits(),
             "ready_fd": None if self.ready_fd < 0 else self.ready_fd,
             "owner_pid": self.owner_pid or None,
             "log": str(self.log_file) if self.log_to_file else "",
@@ -215,6 +226,20 @@ class IPController(BaseParallelApplication):
             "store_settings": store_settings(self._store(), self),
         }
         return build(ControllerOptions, settings, optional=frozenset({"log_level"}))
+
+    def _admit_anyone(self) -> None:
+        """Say what it means to ask nobody for a key beyond this host; leaves the program unless that was said twice."""
+        meaning = (
+            f"without keys on {self.ip}, everybody who reaches that address can run code here as this user, read what is "
+            "computed and stop it"
+        )
+        if not self.allow_anyone:
+            self.fail(
+                f"{meaning}. Leave out --no-secure (keys need no care: they are in the connection files), stay on this "
+                "host (--ip=127.0.0.1), or add --allow-anyone if the network lets nobody else in.",
+                USAGE,
+            )
+        self.log.warning("--no-secure --allow-anyone: %s.", meaning)
 
     def _split_url(self) -> None:
         """Take apart what ``url`` says, which stands above the parts."""
@@ -260,6 +285,12 @@ class IPController(BaseParallelApplication):
             return Session(parent=self).secret()
         except (OSError, ValueError) as error:
             self.fail(f"{error} (--keyfile).", USAGE)
+
+    def _limits(self) -> Limits:
+        """What one peer may take; 0 leaves the default."""
+        given = PeerLimits(parent=self)
+        names = ("hello", "strangers", "connections", "frames", "message", "queue", "rejected")
+        return Limits(**{name: value for name in names if (value := getattr(given, name))})
 
     def refuse_to_be_second(self, options: ControllerOptions) -> None:
         """Leave the program if a controller serves this profile and cluster id already.

@@ -19,7 +19,9 @@ def clean_up_after_owner(owner: int | None, files: Iterable[Path], patience: flo
         return
     for path in files:
         with contextlib.suppress(OSError):
-            path.unlink()
+            # A log may have been sent to a device, which is not ours to remove.
+            if path.is_file():
+                path.unlink()
 
 
 def _is_gone_within(pid: int, patience: float) -> bool:

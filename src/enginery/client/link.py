@@ -22,7 +22,7 @@ from enginery.errors import ConnectionLost, KernelError, NoRecord, Refused, Vers
 from enginery.net.addresses import quoted
 from enginery.net.away import Away
 from enginery.net.line import Line
-from enginery.net.sockets import dial, redial
+from enginery.net.sockets import dial, key_for, redial
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ class Link:
         self._period = 3.0
         self._heard = time.monotonic()
         self._next_ping = float("inf")
-        self._line = Line(dial(info), self, name="enginery-client-link")
+        channel = dial(info)
+        self._key = key_for(info, channel)
+        self._line = Line(channel, self, name="enginery-client-link")
         self._wake = self._line.wake
         self._single_ids = iter(range(0))
         #: The thread that is going to wait for what it submits: waiting sends, so that submitting need not.
@@ -117,7 +119,7 @@ class Link:
         return link
 
     def _hello(self) -> m.ClientHello:
-        return m.ClientHello(m.VERSION, self.session, os.getpid(), socket.gethostname(), _user())
+        return m.ClientHello(m.VERSION, self.session, os.getpid(), socket.gethostname(), _user(), key=self._key)
 
     def _judge(self, *, answered: bool, timeout: float, trouble: Callable[[], str]) -> None:
         """Take the answer to the hello in, or raise."""

@@ -9,6 +9,8 @@ from typing import Final
 from traitlets import Enum, Float, Integer, Unicode, default
 from traitlets.config import Configurable
 
+from enginery.net.connection_file import require_private
+
 #: How the balanced queue chooses among engines.
 SCHEMES: Final = ("leastload", "pure", "lru", "plainrandom", "weighted", "twobin")
 #: What ``hwm`` is called where it is not a number.
@@ -43,6 +45,20 @@ class TaskScheduler(Configurable):
     ).tag(config=True)
 
 
+class PeerLimits(Configurable):
+    """What one peer may take of the controller before it is cut off; 0 is the default."""
+
+    hello = Float(0.0, min=0.0, help="Seconds from connecting to the first words (10).").tag(config=True)
+    strangers = Integer(0, min=0, help="Connections that have not said who they are (1024).").tag(config=True)
+    connections = Integer(0, min=0, help="Connections on this host (20,000).").tag(config=True)
+    frames = Integer(0, min=0, help="Buffers of one message (about a million).").tag(config=True)
+    message = Integer(0, min=0, help="Bytes of one message (half of the host's memory).").tag(config=True)
+    queue = Integer(0, min=0, help="Bytes that wait for a peer to read them (half of the host's memory).").tag(
+        config=True
+    )
+    rejected = Integer(0, min=0, help="Messages of one peer that make no sense (100).").tag(config=True)
+
+
 class Session(Configurable):
     """The secret that a controller's keys are made from. An empty one turns authentication off."""
 
@@ -67,6 +83,7 @@ class Session(Configurable):
         if not text:
             msg = f"key file {str(path)!r} is empty"
             raise ValueError(msg)
+        require_private(path, "key file")
         return text
 
 

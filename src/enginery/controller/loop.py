@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from enginery.controller.ports import Peer, Port
     from enginery.controller.server import Server
     from enginery.net.curve import Doorkeeper
+    from enginery.net.doorway import Doorway
     from enginery.net.signals import SignalWatch
     from enginery.store.writer import Writer
 
@@ -50,6 +51,7 @@ class Loop:
                 self._watch(port.listener.fileno(), _Accept(self, port))
             if port.router is not None:
                 self._watch(port.router.fileno(), self._look_routed)
+                self._watch(port.router.doorway.fileno(), _Note(port.router.doorway))
         if doorkeeper is not None:
             self._watch(doorkeeper.socket.FD, self._look_routed)
         server.on_forget = self._forget
@@ -224,6 +226,18 @@ class _Accept:
     def __call__(self, _events: int) -> None:
         for peer in self._port.accept():
             self._loop.add(self._port, peer)
+
+
+class _Note:
+    """What is done when connections of other hosts come and go."""
+
+    __slots__ = ("_doorway",)
+
+    def __init__(self, doorway: Doorway) -> None:
+        self._doorway = doorway
+
+    def __call__(self, _events: int) -> None:
+        self._doorway.hear(monotonic())
 
 
 class _Hear:

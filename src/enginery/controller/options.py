@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enginery.controller.limits import Limits
 from enginery.net import profile_paths
 
 
@@ -33,9 +34,10 @@ class ControllerOptions:
     client_file: Path | None = None  #: default: in the profile's security folder
     engine_file: Path | None = None
     secure: bool = True  #: False: no keys at all
-    curve: bool = True  #: encrypt tcp
+    curve: bool = True  #: encrypt tcp; where it is not encrypted, it is signed
     key: str = field(default="", repr=False)  #: what all keys are made from; empty: chance
     server_secret: str = field(default="", repr=False)  #: the controller's own CURVE key; empty: made with the others
+    limits: Limits = field(default_factory=Limits)  #: what one peer may take
     window: int = 64 << 20  #: bytes a client may have outstanding
     ready_fd: int | None = None  #: gets one JSON line with both connection infos once listening
     owner_pid: int | None = None  #: leave when this process is gone
@@ -67,3 +69,8 @@ class ControllerOptions:
             return given if given.is_absolute() else self.security_dir / given
         infix = f"-{self.cluster_id}" if self.cluster_id else ""
         return self.security_dir / f"ipcontroller{infix}-{kind}.json"
+
+    @property
+    def key_path(self) -> Path:
+        """Where keys are kept for the next start, if that is to use the same ones."""
+        return profile_paths.keys_path(self.profile_dir, self.cluster_id)

@@ -13,6 +13,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from enginery.controller.door import Door
+from enginery.controller.keyring import Keyring, read_stored
 from enginery.controller.log_file import LogFile
 from enginery.controller.loop import Loop
 from enginery.controller.ports import Port
@@ -37,6 +39,7 @@ from enginery.wire.messages import Welcome
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from enginery.controller.keyring import Key, Pair
     from enginery.controller.options import ControllerOptions
     from enginery.controller.remote import Remote
     from enginery.store.backlog import Backlog
@@ -54,15 +57,17 @@ class Controller:
 
     def __init__(self, options: ControllerOptions) -> None:
         self._options = options
+        self._keyring = _make_keyring(options)
         self._remote: Remote | None = None
         if options.listen_tcp or not HAS_UNIX:
-            self._remote = _make_remote(options)
+            self._remote = _make_remote(options, self._keyring)
         self._folder = addresses.runtime_folder(f"{options.profile_dir}:{options.cluster_id}:{self._nonce()}")
         self._segments: SegmentFolder | None = None
         self._ports: dict[str, Port] = {}
         self._written: list[Path] = []
         self._logbook: LogFile | None = None
         self._recall = Recall()
+        self._epoch = 1
         self._keeper: Backlog | Writer | None = None
         self._owns_folder = False  #: or another controller, which is alive, has its sockets there
 
@@ -83,16 +88,15 @@ class Controller:
             before = self._previous(kind)
             epoch = max(epoch, before.epoch + 1) if before is not None else epoch
             self._ports[kind] = self._listen(kind, before)
-        if self._remote is not None:
-            # Before anybody can know of it: who takes the place of a controller that is killed now needs the same keys.
-            self._remote.save_keys()
+        self._epoch = epoch
+        # Before anybody can know of it: who takes the place of a controller that is killed now needs the same keys.
+        self._keep_keys()
         for kind in DOMAINS:
-            infos[kind] = self._describe(kind, epoch)
+            infos[kind] = self._describe(kind)
             path = infos[kind].save(self._options.connection_path(kind))
             self._written.append(path)
             log.info("writing connection info to %s", path)
         self._announce()
-        self._epoch = epoch
         sweep_segment_folders()
         if self._logbook is None:  # what is in memory does not outlive its owners
             self._segments = make_segment_folder()
@@ -127,10 +131,13 @@ class Controller:
                     listener.close()
                 raise
             urls.append(router.url)
-        return Port(DOMAINS[kind], urls, listener, router)
+        return Port(DOMAINS[kind], urls, listener, router, self._options.limits)
 
-    def _describe(self, kind: str, epoch: int) -> ConnectionInfo:
+    def _describe(self, kind: str, key: Key | None = None, pair: Pair | None = None) -> ConnectionInfo:
+        """Connection info for a kind of peer, with its default key or another one."""
         options = self._options
+        if key is None and self._keyring is not None:
+            key = self._keyring.keys[kind]
         urls = tuple(self._ports[kind].urls)
         info = ConnectionInfo(
             kind="client" if kind == "client" else "engine",
@@ -139,11 +146,25 @@ class Controller:
             ssh=options.ssh_server if kind == "client" else options.engine_ssh_server,
             location=options.location or addresses.default_location(),
             cluster_id=options.cluster_id,
-            epoch=epoch,
+            epoch=self._epoch,
             pid=os.getpid(),
             reuse=int(options.reuse),
         )
-        return replace(info, **self._remote.keys_for(kind)) if self._remote is not None else info
+        if key is None:
+            return info
+        curve = self._remote.keys_for(key, pair) if self._remote is not None else {}
+        return replace(info, exec_key=key.token, **curve)
+
+    def _describe_key(self, key: Key, pair: Pair | None) -> dict[str, object]:
+        """Connection info for a key, in plain values. A default key's goes into its file as well: it is a new one."""
+        info = self._describe(key.scope.port, key, pair)
+        if pair is None:
+            info.save(self._options.connection_path(key.name))
+        return info.to_dict()
+
+    def _keep_keys(self) -> None:
+        if self._keyring is not None and self._options.reuse:
+            self._keyring.save(self._options.key_path)
 
     def _previous(self, kind: str) -> ConnectionInfo | None:
         path = self._options.connection_path(kind)
@@ -175,6 +196,7 @@ class Controller:
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
         recorder = Recorder(scheduler, self._keeper, shared) if self._keeper is not None else None
+        door = Door(self._keyring, describe=self._describe_key, changed=self._keep_keys)
         server = Server(
             scheduler,
             clients=clients,
@@ -184,6 +206,7 @@ class Controller:
             local_patience=options.reconnect if options.reuse else 0.0,
             safe=safe,
             recorder=recorder,
+            door=door,
         )
         if safe is not None and self._logbook is not None:
             server.recall(self._recall)
@@ -241,10 +264,26 @@ def _open_store(options: ControllerOptions) -> Backlog | Writer | None:
         raise OSError(msg) from error
 
 
-def _make_remote(options: ControllerOptions) -> Remote:
+def _make_keyring(options: ControllerOptions) -> Keyring | None:
+    """The keys of this start; None if nobody needs one. Raises ConnectionFileError if those of the last are damaged."""
+    if not options.secure:
+        return None
+    keyring = Keyring(given=options.key)
+    stored = read_stored(options.key_path) if options.reuse else None
+    if options.listen_tcp or not HAS_UNIX:
+        from enginery.controller import remote  # libzmq, see below
+
+        if remote.can_encrypt(options):
+            keyring.fill(remote.make_pair, stored, remote.given_pairs(options))
+            return keyring
+    keyring.fill(None, stored)
+    return keyring
+
+
+def _make_remote(options: ControllerOptions, keyring: Keyring | None) -> Remote:
     from enginery.controller.remote import Remote  # libzmq: only who listens beyond this host pays for it
 
-    return Remote(options)
+    return Remote(options, keyring)
 
 
 def _raise_descriptor_limit() -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from enginery.controller.absences import Absences, results_in, unheard_in
 from enginery.controller.departures import Departures
+from enginery.controller.door import Door, handlers_by_scope, refusal
 from enginery.controller.history import NO_STORE, QUESTIONS, History
 from enginery.controller.queries import answer
 from enginery.controller.recording import LARGE
@@ -51,7 +52,8 @@ EPOCHS: Final = (1 << (62 - m.CLIENT_SHIFT)) // CLIENTS
 _STALE: Final = (
     "You know a later controller (epoch {}) than this one (epoch {}), which should not be there any more. Stop it."
 )
-_TO: Final = {"client": To.CLIENT, "engine": To.ENGINE, "nanny": To.NANNY}
+#: What peers of each role are to the scheduler.
+TO: Final = {"client": To.CLIENT, "engine": To.ENGINE, "nanny": To.NANNY}
 
 
 def first_client(epoch: int) -> int:
@@ -74,13 +76,14 @@ class Server:
         clock: Callable[[], float] = monotonic,
         safe: Safe | None = None,
         recorder: Recorder | None = None,
+        door: Door | None = None,
     ) -> None:
         """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds.
 
         ``local_patience`` is told to peers on this host in place of ``welcome.patience``: their connection does not
         break while both sides live, so it is about another controller that may take the place of this one. ``safe`` keeps
         what the scheduler writes into its logbook. ``clock`` tells the time that ``hear`` and its like are given.
-        ``recorder`` writes down what happens.
+        ``recorder`` writes down what happens. ``door`` judges who comes in; without one, all may.
         """
         self.scheduler = scheduler
         self.recorder = recorder
@@ -138,9 +141,12 @@ class Server:
         for role in ("client", "engine", "nanny"):
             self._handlers[role] |= {m.Ping: self._ping, m.Pong: self._ignore, m.Bye: self._bye}
             self._handlers[role][m.Release] = self._released if role == "client" else self._ignore
+            self._handlers[role][m.Pong] = self._has_read
         self._handlers["client"][m.Pong] = self._output_read
         for role in ("client", "engine"):
             self._handlers[role][m.Received] = self._has_received
+        self._door = door or Door()
+        self._of_clients = handlers_by_scope(self._handlers["client"], self._forbidden)
 
     # --- the turn -----------------------------------------------------------------------------------------------
 
@@ -186,7 +192,7 @@ class Server:
     def hung_up(self, port: Port, peer: Peer) -> None:
         """A peer's connection has been closed from its side."""
         if peer.role:
-            self._lost(_TO[peer.role], peer.number)
+            self._lost(TO[peer.role], peer.number)
         self._drop(port, peer)
 
     def look_around(self, now: float) -> None:
@@ -201,6 +207,7 @@ class Server:
             return
         self._next_look = now + self._welcome.period
         self._sharing.tick(self.scheduler.book.tasks)
+        self._see_off(now)
         # What came while this process itself was stopped is still to be read: that time is nobody's silence.
         limit = now - self._silence - late
         for (to, number), peer in list(self._peers.items()):
@@ -316,7 +323,7 @@ class Server:
 
     def _client_hello(self, peer: Peer, hello: m.ClientHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.CLIENT]
-        if self._refuse_version(port, peer, hello.version):
+        if not self._may_come_in(port, peer, hello, "client"):
             return
         client = self._client_of(hello, now)
         if isinstance(client, str):
@@ -354,7 +361,7 @@ class Server:
 
     def _engine_hello(self, peer: Peer, hello: m.EngineHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.ENGINE]
-        if self._refuse_version(port, peer, hello.version):
+        if not self._may_come_in(port, peer, hello, "engine"):
             return
         if self._departing.has_ended(hello.uuid):
             # Its nanny's word of its end has overtaken its own hello.
@@ -414,7 +421,7 @@ class Server:
 
     def _greet(self, peer: Peer, welcome: m.Welcome, *, received: int, is_new: bool, connection: int = 0) -> None:
         """Welcome a peer, and send again what one that comes back has not got."""
-        who = (_TO[peer.role], peer.number)
+        who = (TO[peer.role], peer.number)
         welcome.runtime = self._sharing.folder_for(peer)
         welcome.patience = self._local_patience if peer.is_local else self._welcome.patience
         if welcome.patience:
@@ -428,7 +435,7 @@ class Server:
 
     def _nanny_hello(self, peer: Peer, hello: m.NannyHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.NANNY]
-        if self._refuse_version(port, peer, hello.version):
+        if not self._may_come_in(port, peer, hello, "engine"):
             return
         if peer.role != "nanny":
             self._become(peer, "nanny", To.NANNY, self._next_nanny, now)
@@ -440,7 +447,10 @@ class Server:
             if engine.info.uuid in hello.engines:
                 engine.nanny = peer.number
 
-    def _engine_exited(self, _peer: Peer, exited: m.EngineExited, _frames: list[object], _now: float) -> None:
+    def _engine_exited(self, peer: Peer, exited: m.EngineExited, _frames: list[object], _now: float) -> None:
+        if self._watched.get(exited.uuid, peer.number) != peer.number:
+            self._reject(self._ports[To.NANNY], peer, "it tells of the end of an engine that another nanny watches")
+            return
         self._watched.pop(exited.uuid, None)
         self._departing.exited(exited)
 
@@ -558,7 +568,13 @@ class Server:
     def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], _now: float) -> None:
         self.scheduler.output_arrived(self.scheduler.engines[peer.number], said.outputs)
 
-    def _output_read(self, peer: Peer, pong: m.Pong, _frames: list[object], _now: float) -> None:
+    def _has_read(self, peer: Peer, pong: m.Pong, _frames: list[object], _now: float) -> None:
+        """The answer to a port's question, whose numbers are negative."""
+        if 0 <= -pong.number <= peer.asked:
+            peer.read = max(peer.read, -pong.number)
+
+    def _output_read(self, peer: Peer, pong: m.Pong, frames: list[object], now: float) -> None:
+        self._has_read(peer, pong, frames, now)
         self.scheduler.clients[peer.number].flow.heard(pong.number)
 
     def _returned(self, peer: Peer, returned: m.Returned, _frames: list[object], now: float) -> None:
@@ -576,6 +592,10 @@ class Server:
             self._send(self._ports[To.ENGINE], mate, m.Release(names))
 
     def _query(self, peer: Peer, query: m.Query, _frames: list[object], now: float) -> None:
+        reply = self._door.answer(peer, query)
+        if reply is not None:
+            self._send(self._ports[To.CLIENT], peer, reply)
+            return
         if query.name == "unknown":
             self.act(now)  # results that are about to leave come before the answer that their tasks are over
         if query.name in QUESTIONS:
@@ -621,6 +641,12 @@ class Server:
         self._send(self._ports[To.CLIENT], peer, m.Answer(shutdown.number))
         self.stopping = self.stopping or shutdown.controller
 
+    def _forbidden(self, peer: Peer, message: Any, _frames: list[object], _now: float) -> None:
+        """Its key does not allow it to say this: it is told so where it waits for something."""
+        reply = refusal(peer.key.scope, message)
+        if reply is not None:
+            self._send(self._ports[To.CLIENT], peer, reply)
+
     def _has_received(self, peer: Peer, received: m.Received, _frames: list[object], _now: float) -> None:
         if peer.mail is None:
             return
@@ -650,23 +676,62 @@ class Server:
 
     # --- helpers ------------------------------------------------------------------------------------------------
 
+    def _see_off(self, now: float) -> None:
+        """Part with those who do not say hello, and with those whose keys are no good any more."""
+        for port in (self._ports[To.CLIENT], self._ports[To.ENGINE]):
+            late = port.overdue(now)
+            if late:
+                log.warning("%s: %d connections cut off that had not said hello", port.name, len(late))
+            for peer in late:
+                self._drop(port, peer)
+        for key, why in self._door.take_over():
+            for (to, number), peer in [each for each in self._peers.items() if each[1].key is key]:
+                log.info("%r has to leave: %s", peer, why)
+                self._send(self._ports[to], peer, m.Bye(why))
+                if to == To.ENGINE:
+                    self._engine_gone(number, why)
+                elif to == To.CLIENT:
+                    self._client_gone(number)
+                else:
+                    self._lost(to, number)
+
+    def _may_come_in(
+        self, port: Port, peer: Peer, hello: m.ClientHello | m.EngineHello | m.NannyHello, kind: str
+    ) -> bool:
+        """Whether a peer speaks our language and has a key for this port; it is told if not."""
+        if self._refuse_version(port, peer, hello.version):
+            return False
+        key = self._door.judge(peer, kind, hello.key)
+        if isinstance(key, str):
+            log.warning("%s: a peer on %r (pid %s) was refused: %s", port.name, hello.host, hello.pid, key)
+            self._refuse(port, peer, "Refused", key)
+            return False
+        peer.key = key
+        return True
+
     def _say_to_client(self, number: int, message: m.ToClient, frames: list[object]) -> None:
         """Send to a client, if it is still there, what stands in no outbox."""
         peer = self._peers.get((To.CLIENT, number))
-        if peer is not None:
-            peer.port.send(peer, m.encode(message), frames)
+        header = m.encode(message)
+        mail = peer.mail if peer is not None else self._absences.mail_of((To.CLIENT, number))
+        if mail is not None:
+            mail.keep(header, frames)
+        if peer is not None and not peer.port.send(peer, header, frames):
+            self._lost(To.CLIENT, number)
 
     def _send(self, port: Port, peer: Peer, message: m.ToClient | m.ToEngine) -> None:
         header = m.encode(message)
         if peer.mail is not None and type(message) not in UNCOUNTED:
             peer.mail.keep(header, [])
-        port.send(peer, header, [])
+        if not port.send(peer, header, []) and peer.role:
+            self._lost(TO[peer.role], peer.number)
 
     def _become(self, peer: Peer, role: str, to: To, number: int, now: float) -> None:
         """A peer has said who it is. A connection it had before counts no more."""
         self._forget(to, number)
         peer.role, peer.number, peer.heard = role, number, now
-        peer.handlers = self._handlers[role]
+        peer.handlers = self._of_clients[peer.key.scope] if role == "client" else self._handlers[role]
+        peer.port.introduced(peer)
         self._peers[to, number] = peer
 
     def _nanny_heard(self, engine: int) -> float:
@@ -695,5 +760,9 @@ class Server:
         self.rejected += 1
         if self.rejected <= COMPLAINTS:
             log.warning("%s: message of %r rejected: %s", port.name, peer, why)
+        peer.rejected += 1
         if not peer.role:
             self._refuse(port, peer, "Refused", f"This is not a message of enginery's protocol: {why}")
+        elif peer.rejected > port.limits.rejected:
+            log.warning("%s: %r is cut off after %d messages that made no sense", port.name, peer, peer.rejected)
+            self.hung_up(port, peer)

@@ -13,7 +13,7 @@ from enginery.engine.limits import TimeLimit
 from enginery.engine.sharing import Sharing
 from enginery.net.away import Away
 from enginery.net.line import Line
-from enginery.net.sockets import dial_patiently, redial
+from enginery.net.sockets import dial_patiently, key_for, redial
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Link:
         self._epoch = 0
         patience = options.timeout * max(options.max_misses, 1)
         channel = dial_patiently(options.connection, patience, tell=lambda why: log.warning(UNREACHED, why))
+        hello.key = key_for(options.connection, channel)
         self.line = Line(channel, self, name="enginery-engine-link", defer_ctrl_c=False)
         self.line.start()
 

@@ -28,7 +28,7 @@ from enginery.engine.channel import Leave, Started
 from enginery.net.away import Away
 from enginery.net.channel import ChannelClosed
 from enginery.net.reach import explain
-from enginery.net.sockets import dial_patiently, redial
+from enginery.net.sockets import dial_patiently, key_for, redial
 from enginery.wire.messages import (
     UNDECODABLE,
     VERSION,
@@ -79,9 +79,10 @@ class Nanny:
         engines: Iterable[str],
         max_misses: int = 50,
         period: float = FIRST_PERIOD,
+        key: str = "",
         redial: Callable[[], Channel] | None = None,
     ) -> None:
-        """``redial`` makes another connection, or raises OSError."""
+        """``key`` is what the hello has to show. ``redial`` makes another connection, or raises OSError."""
         self._channel = channel
         self._redial = redial
         self._away = Away()
@@ -93,6 +94,7 @@ class Nanny:
         self._engines = dict.fromkeys(engines)
         self._max_misses = max_misses
         self._period = period
+        self._key = key
         self._epoch = -1
         self._beats = 0
         self._misses = 0
@@ -269,7 +271,7 @@ class Nanny:
         self._over = reason
 
     def _hello(self) -> None:
-        self._say(NannyHello(VERSION, os.getpid(), platform.node(), list(self._engines)))
+        self._say(NannyHello(VERSION, os.getpid(), platform.node(), list(self._engines), self._key))
 
     def _say(self, message: NannyHello | EngineExited | Ping | Pong | Bye) -> None:
         if self._is_lost:
@@ -294,6 +296,7 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         keeper,
         engines=engines,
         max_misses=options.max_misses,
+        key=key_for(options.connection, channel),
         redial=lambda: redial(options.connection),
     )
     try:

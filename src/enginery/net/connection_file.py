@@ -3,7 +3,8 @@
 Rules of the room:
 
 1. A connection file is a capability: whoever can read it may connect. It is written with mode 0600, atomically, and
-   its keys never appear in a repr, a log line or on a command line.
+   its keys never appear in a repr, a log line, an error or on a command line. One with a key that others may read is
+   refused.
 2. Client and engine files hold different keys and say by ``kind`` which of the two they are.
 3. The shape stays that of the first generation (``url``, ``exec_key``, ``ssh``, ``location``) plus what is new, so
    that unknown keys are ignored and missing new ones have defaults. A file of the oldest form does not say its kind: it
@@ -15,6 +16,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import stat
+import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -98,7 +102,8 @@ class ConnectionInfo:
                 values[name] = _urls(value, source)
                 continue
             if not isinstance(value, wanted) or isinstance(value, bool):
-                msg = f"{source}: {name!r} must be {wanted.__name__}, not {value!r}. Fetch the file anew."
+                shown = f"a {type(value).__name__}" if name in SECRETS else repr(value)
+                msg = f"{source}: {name!r} must be {wanted.__name__}, not {shown}. Fetch the file anew."
                 raise ConnectionFileError(msg, key=name)
             values[name] = value
         _check_values(values, source)
@@ -137,6 +142,9 @@ KEY_VARIABLES: Final = {
     "public_key": "IPP_CURVE_PUBLICKEY",
     "secret_key": "IPP_CURVE_SECRETKEY",
 }
+#: Bits of a file's mode that let others than its owner read or change it.
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+SECRETS: Final = frozenset({"exec_key", "server_key", "public_key", "secret_key"})
 FIELDS: Final = tuple(each.name for each in fields(ConnectionInfo))
 INTEGERS: Final = frozenset({"epoch", "pid", "reuse", "version"})
 TYPES: Final[dict[str, type]] = {name: int if name in INTEGERS else str for name in FIELDS}
@@ -156,10 +164,27 @@ def load(source: str | Path | Mapping[str, object], *, kind: str = "") -> Connec
         why = "This is a folder, no connection file; name the one in its folder 'security'"
         raise IsADirectoryError(error.errno, why, str(path)) from None
     try:
-        return loads(text, source=f"connection file {str(path)!r}", kind=kind)
+        info = loads(text, source=f"connection file {str(path)!r}", kind=kind)
     except ConnectionFileError as error:
         error.path = str(path)
         raise
+    if info.exec_key or info.secret_key:
+        require_private(path, "connection file")
+    return info
+
+
+def require_private(path: Path, what: str) -> None:
+    """Raise ConnectionFileError if others than its owner may read or change the file at ``path``, and say how to mend it."""
+    if sys.platform == "win32":
+        return  # there, folders of users are closed to others
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & OTHERS:
+        msg = (
+            f"{what} {str(path)!r} holds a key and is open to other users (mode {mode:04o}): whoever has read it can run "
+            f"code as you. Run `chmod 600 {shlex.quote(str(path))}`; and if others have been on this host meanwhile, "
+            "`ipcluster key rotate` puts new keys in its place."
+        )
+        raise ConnectionFileError(msg, path=str(path))
 
 
 def loads(text: str, *, source: str = "connection info", kind: str = "") -> ConnectionInfo:

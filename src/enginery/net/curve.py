@@ -14,7 +14,7 @@ import zmq
 import zmq.utils.z85
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Bytes of a CURVE key.
 _KEY_BYTES: Final = 32
@@ -70,6 +70,8 @@ class Doorkeeper:
         """``socket`` is bound to ``ZAP_ENDPOINT``; ``allowed`` has public keys by domain, and may change later."""
         self.socket = socket
         self.refused = 0
+        #: called with the address of each that is refused
+        self.on_refused: Callable[[str], None] = lambda _address: None
         self._allowed = allowed
 
     def answer(self) -> None:
@@ -81,17 +83,19 @@ class Doorkeeper:
                 return
             blank = envelope.index(b"")
             head, parts = envelope[: blank + 1], envelope[blank + 1 :]
-            code, text = self._judge(parts)
+            code, text, name = self._judge(parts)
             request = parts[1] if len(parts) > 1 else b""
-            self.socket.send_multipart([*head, _ZAP_VERSION, request, code, text, b"", b""])
+            self.socket.send_multipart([*head, _ZAP_VERSION, request, code, text, name, b""])
 
-    def _judge(self, parts: list[bytes]) -> tuple[bytes, bytes]:
+    def _judge(self, parts: list[bytes]) -> tuple[bytes, bytes, bytes]:
+        """Code, text, and the name under which libzmq makes the peer known: its public key."""
         if len(parts) == _ZAP_PARTS and parts[0] == _ZAP_VERSION and parts[5] == b"CURVE":
-            key = zmq.utils.z85.encode(parts[6]).decode()
-            if key in self._allowed.get(parts[2].decode(errors="replace"), ()):
-                return b"200", b"OK"
+            key = zmq.utils.z85.encode(parts[6])
+            if key.decode() in self._allowed.get(parts[2].decode(errors="replace"), ()):
+                return b"200", b"OK", key
         self.refused += 1
-        return b"400", b"this key does not open this port"
+        self.on_refused(parts[3].decode(errors="replace") if len(parts) == _ZAP_PARTS else "somewhere")
+        return b"400", b"this key does not open this port", b""
 
     def close(self) -> None:
         """Close the socket."""

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import select
 import sys
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import zmq
 
 from enginery.net.channel import ChannelClosed
 from enginery.net.curve import ZAP_ENDPOINT
+from enginery.net.doorway import EVENTS, Doorway
+from enginery.net.signed import Forged, Notary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +35,8 @@ _ENDS: Final = {
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "whoever listens there has other keys, or speaks another protocol",
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "the connection ended before it was set up",
 }
+#: Messages of one peer that are taken in and have not been read yet; beyond that tcp makes it wait.
+UNREAD: Final = 1000
 #: Ends that say nothing about the keys: through a tunnel, the way to a controller that is not there yet ends like this.
 _TRANSIENT: Final = frozenset({int(zmq.EVENT_DISCONNECTED), int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)})
 _GREETED: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -137,22 +142,41 @@ class RoutedChannel:
 class Router:
     """A ROUTER that listens. Belongs to the thread that made it."""
 
-    def __init__(self, context: Context, url: str, *, domain: str, keys: KeyPair | None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        url: str,
+        *,
+        domain: str,
+        keys: KeyPair | None,
+        secret_of: Callable[[str], str | None] | None = None,
+        most: int = -1,
+    ) -> None:
         """Listen at ``url``; ``:*`` takes any free port.
+
+        Peers have to encrypt if there are ``keys``, else to sign if ``secret_of`` gives the secret of a key by its name.
+        ``most`` bytes are taken as one frame; who announces more is cut off by libzmq.
 
         Raises OSError with the endpoint in its text if that is not possible.
         """
         socket = context.socket(zmq.ROUTER)
         _prepare(socket)
+        socket.maxmsgsize = most
+        socket.rcvhwm = UNREAD  # then the sender has to wait
         socket.router_mandatory = True  # a peer that is gone shall be an error, not a hole
         if keys is not None:
             socket.curve_server = True
             socket.curve_secretkey = keys.secret.encode()
             socket.curve_publickey = keys.public.encode()
             socket.zap_domain = domain.encode()
+        self.doorway = Doorway(socket.get_monitor_socket(EVENTS))
+        self._notary = Notary(self, secret_of) if secret_of is not None and keys is None else None
+        #: called with a peer that did not sign what it said as it should have, and why; it is cut off
+        self.on_forged: Callable[[bytes, str], None] = lambda _identity, _why: None
         try:
             socket.bind(url)
         except zmq.ZMQError as error:
+            self.doorway.close()
             socket.close()
             msg = f"Cannot listen on {url}: {error.strerror}. Choose another port or address, or stop who uses it."
             raise OSError(error.errno, msg) from error
@@ -172,10 +196,45 @@ class Router:
                 return
             identity = self._socket.recv()
             header, frames = _receive(self._socket)  # a ROUTER always gives a part after the identity
-            yield identity, header, [*frames]
+            if self._notary is None:
+                yield identity, header, [*frames]
+            elif (opened := self._opened(identity, header, frames)) is not None:
+                yield identity, opened, [*frames]
+
+    def _opened(self, identity: bytes, header: zmq.Frame, frames: list[zmq.Frame]) -> memoryview | None:
+        """The header of a signed message; None if it was not meant for those above, or is forged."""
+        assert self._notary is not None
+        if not self._notary.key_of(identity):
+            self.doorway.spoke(int(header.get(zmq.SRCFD)), identity, monotonic())
+        try:
+            return self._notary.open(identity, header.buffer, [frame.buffer for frame in frames])
+        except Forged as error:
+            self.cut(identity, self.doorway.whose(identity))
+            self.on_forged(identity, str(error))
+            return None
+
+    def origin(self, identity: bytes, header: object) -> tuple[int, str]:
+        """By which descriptor the first message of a peer came, and the name of the key it has; to be asked once."""
+        if self._notary is not None:
+            return self.doorway.whose(identity), self._notary.key_of(identity)
+        assert isinstance(header, zmq.Frame)
+        fd = int(header.get(zmq.SRCFD))
+        self.doorway.spoke(fd, identity, monotonic())
+        try:
+            return fd, str(header.get("User-Id"))
+        except zmq.ZMQError:  # nobody has asked for one
+            return fd, ""
+
+    def cut(self, identity: bytes, fd: int) -> None:
+        """End the connection of a peer."""
+        if self._notary is not None:
+            self._notary.forget(identity)
+        self.doorway.cut_known(fd, identity, monotonic())
 
     def send(self, identity: bytes, header: bytes, frames: Sequence[object]) -> bool:
         """Send a message. False if the peer is gone."""
+        if self._notary is not None:
+            header = self._notary.sign(identity, header, frames)
         try:
             self._socket.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
         except zmq.ZMQError as error:
@@ -187,7 +246,10 @@ class Router:
 
     def close(self, linger: float) -> None:
         """Close; what was sent may still leave for ``linger`` seconds."""
-        self._socket.close(int(linger * 1000))
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self.doorway.close()
+            self._socket.close(int(linger * 1000))
 
 
 def new_context() -> Context:

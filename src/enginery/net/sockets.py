@@ -40,13 +40,21 @@ def dial(info: ConnectionInfo) -> Channel:
     if url.startswith("ipc://"):
         return Stream(_connected(url.removeprefix("ipc://")))
     from enginery.net.routed import RoutedChannel  # libzmq: only who leaves this host pays for it
+    from enginery.net.signed import SignedChannel  # likewise
 
     if url.startswith(TUNNEL):
         from enginery.net.tunnel import why_ended  # with all it takes to start programs
 
         path = url.removeprefix(TUNNEL)
-        return RoutedChannel(info, f"ipc://{path}", explain=lambda why: why_ended(path, info.ssh, why))
-    return RoutedChannel(info, url)
+        channel = RoutedChannel(info, f"ipc://{path}", explain=lambda why: why_ended(path, info.ssh, why))
+    else:
+        channel = RoutedChannel(info, url)
+    return SignedChannel(channel, info.exec_key) if info.exec_key and not info.server_key else channel
+
+
+def key_for(info: ConnectionInfo, channel: Channel) -> str:
+    """What a hello has to show as its key. On the way to another host the connection itself shows it."""
+    return info.exec_key if isinstance(channel, Stream) else ""
 
 
 def redial(info: ConnectionInfo) -> Channel:

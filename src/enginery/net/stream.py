@@ -18,7 +18,7 @@ import socket as sockets
 import struct
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enginery.net.channel import ChannelClosed
 
@@ -32,10 +32,6 @@ _HEAD: Final = _PREFIX.size
 BLOCK: Final = 1 << 16
 #: A block that has grown beyond this is given back when it is not needed.
 LARGEST_KEPT: Final = 1 << 20
-#: Longest header that is believed; longer ones are garbage.
-MAX_HEADER: Final = 1 << 30
-MAX_FRAME: Final = 1 << 40
-MAX_FRAMES: Final = 1 << 24
 #: Buffers handed to the kernel in one call at most (IOV_MAX is 1024).
 MAX_BUFFERS: Final = 512
 #: From this size on a frame gets pages of its own: the kernel gives them zeroed only when they are written.
@@ -47,6 +43,20 @@ KERNEL_BUFFER: Final = 1 << 20
 Message = tuple[object, list[memoryview]]
 
 
+class Bounds(NamedTuple):
+    """What one message may have at most; a connection that announces more is closed before any of it is read."""
+
+    header: int = 1 << 30  #: bytes of its header
+    frames: int = 1 << 24  #: frames
+    size: int = 1 << 40  #: bytes of all of them
+
+
+#: For those who have not said hello yet.
+STRANGER: Final = Bounds(header=1 << 20, frames=0, size=0)
+#: For everybody, unless somebody says otherwise.
+USUAL: Final = Bounds()
+
+
 class Stream:
     """One end of a connection. See ``net.channel.Channel``."""
 
@@ -55,6 +65,8 @@ class Stream:
         for option in (sockets.SO_SNDBUF, sockets.SO_RCVBUF):
             socket.setsockopt(sockets.SOL_SOCKET, option, KERNEL_BUFFER)
         self.wants_write = False
+        self.bounds = USUAL
+        self.unsent = 0  #: bytes that wait for the other side to take them
         self._socket = socket
         self._fd = socket.fileno()
         self._unsent: deque[memoryview] = deque()
@@ -67,7 +79,7 @@ class Stream:
         self._size = 0  #: of the message at the front of the block, where it is known and incomplete
 
     def __repr__(self) -> str:
-        return f"<Stream fd={self._fd} unsent={len(self._unsent)}>"
+        return f"<Stream fd={self._fd} unsent={self.unsent}>"
 
     def fileno(self) -> int:
         """See ``Channel``."""
@@ -91,7 +103,7 @@ class Stream:
     def _send_small(self, message: bytes) -> None:
         # Hot: the way of almost all messages. Bench: round trip.
         if self._unsent:
-            self._unsent.append(memoryview(message))
+            self._wait([memoryview(message)])
             return
         try:
             sent = self._socket.send(message)
@@ -100,12 +112,12 @@ class Stream:
         except OSError as error:
             raise _closed(error) from error
         if sent < len(message):
-            self._unsent.append(memoryview(message)[sent:])
+            self._wait([memoryview(message)[sent:]])
             self.write()
 
     def _push(self, parts: Sequence[bytes | memoryview]) -> None:
         if self._unsent:
-            self._unsent.extend(map(memoryview, parts))
+            self._wait([memoryview(part) for part in parts])
             return
         try:
             sent = self._socket.sendmsg(parts if len(parts) <= MAX_BUFFERS else parts[:MAX_BUFFERS])
@@ -113,15 +125,22 @@ class Stream:
             sent = 0
         except OSError as error:
             raise _closed(error) from error
+        rest: list[memoryview] = []
         for part in parts:
             size = len(part)
             if sent >= size:
                 sent -= size
             else:
-                self._unsent.append(memoryview(part)[sent:])
+                rest.append(memoryview(part)[sent:])
                 sent = 0
-        if self._unsent:
+        if rest:
+            self._wait(rest)
             self.write()
+
+    def _wait(self, parts: list[memoryview]) -> None:
+        """The other side does not take these yet."""
+        self._unsent.extend(parts)
+        self.unsent += sum(part.nbytes for part in parts)
 
     def write(self) -> None:
         """See ``Channel``."""
@@ -134,6 +153,7 @@ class Stream:
                 break
             except OSError as error:
                 raise _closed(error) from error
+            self.unsent -= sent
             while sent:
                 first = unsent[0]
                 if sent < first.nbytes:
@@ -183,8 +203,11 @@ class Stream:
         self._size = 0
         while end - start >= _HEAD:
             magic, count, length = _PREFIX.unpack_from(view, start)
-            if magic != MAGIC or length > MAX_HEADER or count > MAX_FRAMES:
+            if magic != MAGIC:
                 msg = f"what came is not a message of this protocol (it begins with {bytes(view[start : start + _HEAD])!r})"
+                raise ChannelClosed(msg)
+            if length > self.bounds.header or count > self.bounds.frames:
+                msg = f"a message with a header of {length} bytes and {count} frames was announced, which is more than allowed"
                 raise ChannelClosed(msg)
             begin = start + _HEAD + 8 * count
             stop = begin + length
@@ -206,8 +229,8 @@ class Stream:
 
     def _begin_frames(self, sizes: Sequence[int], header: memoryview, start: int) -> int:
         """Make place for the frames of a message, and put in what has come of them. Returns where the rest begins."""
-        if max(sizes) > MAX_FRAME:
-            msg = f"a frame of {max(sizes)} bytes was announced"
+        if sum(sizes) > self.bounds.size:
+            msg = f"a message of {sum(sizes)} bytes was announced, which is more than allowed"
             raise ChannelClosed(msg)
         self._header = bytes(header)
         try:

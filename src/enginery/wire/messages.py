@@ -164,7 +164,15 @@ class EngineInfo(Struct, frozen=True):
 # --- from clients -------------------------------------------------------------------------------------------------
 
 
-class ClientHello(Struct, tag="client-hello"):
+class Hello(Struct):
+    """What is common to first words: ``key`` shows, on this host, that the speaker may come in. It is never printed."""
+
+    def __repr__(self) -> str:
+        told = [f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "key"]
+        return f"{type(self).__name__}({', '.join(told)})"
+
+
+class ClientHello(Hello, tag="client-hello"):
     """First words of a client.
 
     What follows ``user`` is set when it comes back after a lost connection: who it is, which controller it knew, and
@@ -180,6 +188,7 @@ class ClientHello(Struct, tag="client-hello"):
     token: str = ""
     epoch: int = 0
     received: Tally = 0
+    key: str = ""
 
 
 class Functions(Struct, tag="functions"):
@@ -276,7 +285,7 @@ class Bye(Struct, tag="bye"):
 # --- from engines and nannies -------------------------------------------------------------------------------------
 
 
-class EngineHello(Struct, tag="engine-hello"):
+class EngineHello(Hello, tag="engine-hello"):
     """First words of an engine. ``uuid`` names this incarnation.
 
     ``id`` is wanted by returners. A ``rank`` wants its place among the ranks of ``engine_set``. What follows is set when
@@ -296,6 +305,7 @@ class EngineHello(Struct, tag="engine-hello"):
     epoch: int = 0
     connection: Count = 0
     received: Tally = 0
+    key: str = ""
 
 
 class Done(Struct, tag="done"):
@@ -322,13 +332,14 @@ class Missing(Struct, tag="missing"):
     digests: list[bytes]
 
 
-class NannyHello(Struct, tag="nanny-hello"):
+class NannyHello(Hello, tag="nanny-hello"):
     """First words of the process that watches engines."""
 
     version: int
     pid: int
     host: str
     engines: list[str]
+    key: str = ""
 
 
 class EngineExited(Struct, tag="engine-exited"):

@@ -263,7 +263,10 @@ class EngineLauncher(BaseLauncher):
         return None
 
     def engine_pids(self) -> frozenset[int] | None:
-        """Ids of processes on this host among which its engines are; None if ``signal`` reaches engines itself."""
+        """Ids of processes on this host among which its engines are, besides those that say they belong to this set.
+
+        None if ``signal`` reaches the engines itself.
+        """
         return None
 
     def connect(self, connection: ConnectionInfo | None) -> None:

@@ -316,6 +316,10 @@ class BatchEngineSetLauncher(BatchSystemLauncher, EngineLauncher):
         self.n = self.n if n is None else n
         self.submit(self.n)
 
+    def engine_pids(self) -> frozenset[int]:
+        """None: whose engines they are, they say themselves, and the controller delivers signals to them."""
+        return frozenset()
+
     def failure(self, what: str) -> LauncherError:
         """An error that shows what became of the job, the command, its exit code and its last output."""
         return self.explained_failure(f"The set of {self.n} engine{'s' if self.n != 1 else ''}", what)
