@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import secrets
@@ -41,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["IPYTHONDIR"] = str(home / "ipython")
     os.environ["XDG_RUNTIME_DIR"] = str(home / "run")
     os.environ[RUN_MARK] = home.name
+    # Hundreds of processes are started: without this, each of them would compile all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -51,6 +54,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave tests against real services to `make services`, which installs these first and names the folder."""
     is_services = collection_path == Path(__file__).parent / "services"
     return True if is_services and not any("services" in argument for argument in config.args) else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was collected stays until the end: leave it out of garbage collections, some of which tests ask for."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -137,10 +137,27 @@ def read(path: Path) -> SourceFile:
     return SourceFile(path, module, tuple(text.splitlines()), ast.parse(text, filename=str(path)))
 
 
-FILES = [read(path) for path in sorted(SOURCE.rglob("*.py"))]
-MODULES = {file.module: file for file in FILES}
-IMPORTS = [entry for file in FILES for entry in file.imports]
-OURS = [entry for entry in IMPORTS if entry.target.split(".")[0] == "enginery"]
+# When a test asks for them, not when they are collected: every process of a run collects all files.
+
+
+@functools.cache
+def files() -> list[SourceFile]:
+    return [read(path) for path in sorted(SOURCE.rglob("*.py"))]
+
+
+@functools.cache
+def modules() -> dict[str, SourceFile]:
+    return {file.module: file for file in files()}
+
+
+@functools.cache
+def imports() -> list[Import]:
+    return [entry for file in files() for entry in file.imports]
+
+
+@functools.cache
+def ours() -> list[Import]:
+    return [entry for entry in imports() if entry.target.split(".")[0] == "enginery"]
 
 
 def room_of(target: str) -> str:
@@ -157,14 +174,14 @@ def report(offenders: list[str]) -> str:
 
 
 def test_every_room_has_a_floor():
-    unknown = sorted({file.room for file in FILES} - FLOORS.keys())
+    unknown = sorted({file.room for file in files()} - FLOORS.keys())
     assert not unknown, f"give each of these rooms a floor here and in ARCHITECTURE.md: {unknown}"
 
 
 def test_imports_go_down_the_floors():
     bad = [
         f"{entry}   [{entry.file.room or 'face'} may not look at {room_of(entry.target) or 'the face'}]"
-        for entry in OURS
+        for entry in ours()
         if (here := entry.file.room) != (there := room_of(entry.target)) and FLOORS.get(there, 99) >= FLOORS[here]
     ]
     assert not bad, report(bad)
@@ -172,24 +189,26 @@ def test_imports_go_down_the_floors():
 
 def test_core_knows_messages_and_errors_only():
     allowed = ("enginery.core", "enginery.wire.messages", "enginery.errors")
-    bad = [str(entry) for entry in OURS if entry.file.room == "core" and not within(entry.target, allowed)]
+    bad = [str(entry) for entry in ours() if entry.file.room == "core" and not within(entry.target, allowed)]
     assert not bad, report(bad)
 
 
 @pytest.mark.parametrize("room", NEVER_OUTSIDE)
 def test_pure_rooms_stay_pure(room):
     bad = [
-        str(entry) for entry in IMPORTS if entry.file.room == room and entry.target.split(".")[0] in NEVER_OUTSIDE[room]
+        str(entry)
+        for entry in imports()
+        if entry.file.room == room and entry.target.split(".")[0] in NEVER_OUTSIDE[room]
     ]
     assert not bad, report(bad)
 
 
 def test_records_and_queries_are_pure():
     pure = {f"enginery.store.{name}" for name in ("backlog", "batches", "interface", "memory", "queries", "records")}
-    assert pure <= MODULES.keys()
+    assert pure <= modules().keys()
     bad = [
         str(entry)
-        for entry in IMPORTS
+        for entry in imports()
         if entry.file.module in pure and entry.target.split(".")[0] in NEVER_OUTSIDE["core"]
     ]
     assert not bad, report(bad)
@@ -197,7 +216,7 @@ def test_records_and_queries_are_pure():
 
 @pytest.mark.parametrize("room", NEVER_INSIDE)
 def test_rooms_that_must_not_know_each_other(room):
-    bad = [str(entry) for entry in OURS if entry.file.room == room and within(entry.target, NEVER_INSIDE[room])]
+    bad = [str(entry) for entry in ours() if entry.file.room == room and within(entry.target, NEVER_INSIDE[room])]
     assert not bad, report(bad)
 
 
@@ -205,7 +224,7 @@ def test_rooms_that_must_not_know_each_other(room):
 def test_modules_with_one_home(outside):
     bad = [
         str(entry)
-        for entry in IMPORTS
+        for entry in imports()
         if entry.target.split(".")[0] == outside
         and not within(entry.file.module, ONLY_IN[outside])
         and not within(f"enginery.{entry.file.room}", ONLY_IN[outside])
@@ -216,8 +235,8 @@ def test_modules_with_one_home(outside):
 def test_nobody_inside_imports_the_face():
     bad = [
         str(entry)
-        for entry in OURS
-        if entry.target == "enginery" or (entry.target.count(".") == 1 and entry.target not in MODULES)
+        for entry in ours()
+        if entry.target == "enginery" or (entry.target.count(".") == 1 and entry.target not in modules())
     ]
     assert not bad, report(bad)
 
@@ -225,7 +244,7 @@ def test_nobody_inside_imports_the_face():
 def test_zmq_sockets_are_made_in_two_files():
     bad = [
         f"{file.path.relative_to(SOURCE.parent)}:{node.lineno}: {file.lines[node.lineno - 1].strip()}"
-        for file in FILES
+        for file in files()
         if file.module not in SOCKETS
         for node in ast.walk(file.tree)
         if isinstance(node, ast.Call)
@@ -239,12 +258,12 @@ def test_zmq_sockets_are_made_in_two_files():
 
 
 def test_there_is_no_import_circle():
-    graph = {module: set() for module in MODULES}
-    for entry in OURS:
+    graph = {module: set() for module in modules()}
+    for entry in ours():
         if entry.typing_only:
             continue
-        target = entry.target if entry.target in MODULES else entry.target.rpartition(".")[0]
-        if target in MODULES and target != entry.file.module:
+        target = entry.target if entry.target in modules() else entry.target.rpartition(".")[0]
+        if target in modules() and target != entry.file.module:
             graph[entry.file.module].add(target)
     assert not (circle := find_circle(graph)), " -> ".join(circle)
 
@@ -275,7 +294,7 @@ def test_a_circle_is_found_when_there_is_one():
 
 
 def test_imports_inside_functions_say_why():
-    bad = [str(entry) for entry in IMPORTS if entry.in_function and not is_explained(entry)]
+    bad = [str(entry) for entry in imports() if entry.in_function and not is_explained(entry)]
     assert not bad, report(bad)
 
 
@@ -289,14 +308,14 @@ def is_explained(entry: Import) -> bool:
 
 
 def test_every_file_opens_with_its_subject():
-    bad = [str(file.path) for file in FILES if not ast.get_docstring(file.tree)]
+    bad = [str(file.path) for file in files() if not ast.get_docstring(file.tree)]
     assert not bad, report(bad)
 
 
 def test_pure_files_say_so():
     bad = [
         str(file.path)
-        for file in FILES
+        for file in files()
         if file.room in NEVER_OUTSIDE
         and file.path.name != "__init__.py"
         and "No I/O" not in (ast.get_docstring(file.tree) or "")

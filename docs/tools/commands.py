@@ -8,6 +8,7 @@ from typing import Any
 
 from traitlets import Bool, Dict, Enum, Float, Integer, List
 from traitlets.traitlets import DefaultHandler
+from traitlets.utils.importstring import import_item
 
 from enginery.cli.ipcluster import IPCluster
 from enginery.cli.ipcontroller import IPController
@@ -31,7 +32,7 @@ KINDS: dict[type, str] = {Bool: "yes or no", Integer: "integer", Float: "number"
 
 def render() -> str:
     """The page."""
-    subcommands = [application for application, _ in IPCluster.subcommands.values()]
+    subcommands = [import_item(name) for name, _ in IPCluster.subcommands.values()]
     applications = [*subcommands, IPController, IPEngine, IPLogger]
     parts = [INTRODUCTION]
     shared = set.intersection(*(set(_rows(application)) for application in applications))

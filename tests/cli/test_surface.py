@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from traitlets.utils.importstring import import_item
 
 from enginery.cli.ipcluster import IPCluster
 from enginery.cli.ipcontroller import IPController
@@ -13,7 +14,7 @@ from enginery.config.arguments import BUILT_IN, flat_names
 
 BASE = """debug quiet init log-to-file show-config show-config-json h help help-all version log-level profile-dir profile
 ipython-dir config work-dir clean-logs log-url cluster-id"""
-SUBCOMMANDS = {name: application for name, (application, _) in IPCluster.subcommands.items()}
+SUBCOMMANDS = {name: import_item(path) for name, (path, _) in IPCluster.subcommands.items()}
 APPLICATIONS = {
     "ipcontroller": (
         IPController,

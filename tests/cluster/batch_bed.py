@@ -7,7 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
-FAKES = Path(__file__).with_name("fake_batch.py")
+#: Runs one of them: without site-packages, which it does not need, for launchers ask often.
+FAKE = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import fake_batch; fake_batch.main()"
 COMMANDS = {
     "slurm": ("sbatch", "srun", "squeue", "scancel"),
     "openpbs": ("qsub", "qstat", "qdel", "qsig"),
@@ -27,7 +28,7 @@ class Bed:
         self.bin = folder / "bin"
         self.bin.mkdir()
         for name in COMMANDS[dialect]:
-            self.install(name, [sys.executable, str(FAKES), name])
+            self.install(name, [sys.executable, "-IS", "-c", FAKE, name])
         # The usual folders are there for the shell's own commands only.
         monkeypatch.setenv("PATH", f"{self.bin}:/usr/bin:/bin")
         monkeypatch.setenv("FAKE_BATCH", str(self.state))

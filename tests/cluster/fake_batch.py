@@ -1,7 +1,8 @@
 """Commands of batch systems that behave as far as launchers can tell, and really run what is submitted.
 
-Run as ``python fake_batch.py <command> <its arguments>``; state is kept in the folder ``$FAKE_BATCH``. A file ``full`` there lets jobs
-wait, a file ``refuse`` turns them away with its text, a file ``down`` makes the queries fail.
+Run as ``python -c "import fake_batch; fake_batch.main()" <command> <its arguments>``, so that it is compiled once: launchers ask often.
+State is kept in the folder ``$FAKE_BATCH``. A file ``full`` there lets jobs wait, a file ``refuse`` turns them away with its text, a file
+``down`` makes the queries fail.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 FOLDER = Path(os.environ["FAKE_BATCH"])
 DIALECT = os.environ.get("FAKE_DIALECT", "")
@@ -50,6 +49,8 @@ class Job:
         return job
 
     def run(self, index: int, task: dict) -> None:
+        import subprocess  # queries, of which there are many more, do without
+
         environment = {**os.environ, **task["environment"]}
         code = FOLDER / f"{self.number}.{index}.code"
         Path(task["output"]).parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +144,8 @@ def sbatch() -> None:
 
 def srun() -> None:
     """Run the command once for each task, and wait for all."""
+    import subprocess  # as above
+
     command = [each for each in sys.argv[1:] if not each.startswith("--kill-on-bad-exit")]
     processes = [subprocess.Popen(command) for _ in range(int(os.environ["SLURM_NTASKS"]))]
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -396,6 +399,8 @@ def job() -> None:
     arguments = sys.argv[2:]
     assert any(each.startswith("/scheduler:HEAD") for each in arguments), arguments
     if sys.argv[1] == "submit":
+        from xml.etree import ElementTree as ET  # only here
+
         root = ET.parse(arguments[0].removeprefix("/jobfile:")).getroot()
         space = {"h": "http://schemas.microsoft.com/HPCS2008/scheduler/"}
         tasks = [
@@ -430,5 +435,5 @@ def job() -> None:
         print("Pending Reason                  : Not enough idle cores")
 
 
-if __name__ == "__main__":
+def main() -> None:
     globals()[sys.argv.pop(1)]()

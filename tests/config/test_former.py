@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from traitlets.config.loader import Config
 
-from enginery.cli.ipcluster import IPClusterStart
+from enginery.cli.cluster_start import IPClusterStart
 from enginery.cli.ipcontroller import IPController
 from enginery.cli.ipengine import IPEngine
 from enginery.config.files import load_profile_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from enginery.core.dealer import HOLD, PREFETCH, PREFETCH_TASKS, STEAL_AFTER
+from enginery.core.questions import why
 from enginery.wire import messages as m
 
 
@@ -187,3 +188,19 @@ def test_dealing_looks_at_few_engines_however_many_there_are(desk, engines):
     d.scheduler.results_arrived(d.engines[0], results, [], d.now)
     assert len(d.scheduler.take_actions(d.now)) == 2
     assert looks < 10
+
+
+def test_tasks_of_a_client_that_does_not_read_wait(desk):
+    desk = desk(engines=1, hwm=1)
+    (engine,) = desk.engines
+    slow, other = desk.client, desk.join_client()
+    desk.scheduler.dealer.hold_back(slow.number)
+    first = desk.task()
+    restricted = desk.task(targets=[0])
+    theirs = desk.submit(client=other)
+    assert desk.turn().assigned(engine) == theirs
+    assert "not read" in why(desk.scheduler, first, desk.now)
+    assert desk.finish(engine, *theirs).assigned(engine) == []
+    desk.scheduler.dealer.let_on(slow.number)
+    given = desk.turn().assigned(engine)
+    assert {*given, *desk.finish(engine, *given).assigned(engine)} == {first, restricted}

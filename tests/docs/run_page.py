@@ -69,7 +69,7 @@ def _run_ipython(step: Step, _path: Path, module: types.ModuleType) -> str:
 
 def _run_config(step: Step, path: Path, _module: types.ModuleType) -> str:
     """A configuration file: each of its settings must be there, and take the value."""
-    import enginery.cli.ipcluster
+    import enginery.cli.cluster_start
     import enginery.cli.ipcontroller
     import enginery.cli.ipengine  # noqa: F401 - imported so that their classes are known
 

@@ -69,3 +69,12 @@ def sturdy(tmp_path_factory):
     yield scene
     scene.cluster.stop_cluster_sync()
     scene.assert_nothing_left()
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """A cluster with more engines than the tests of a file kill one by one."""
+    scene = Scene(tmp_path_factory.mktemp("crowd") / "profile", n=10)
+    yield scene
+    scene.cluster.stop_cluster_sync()
+    scene.assert_nothing_left()

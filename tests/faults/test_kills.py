@@ -33,39 +33,32 @@ def begun(path):
     time.sleep(60)
 
 
-class TestEngines:
+class TestOneOfManyEngines:
+    """Each test kills one; all others live on."""
+
     @pytest.mark.parametrize("kind", ["direct", "balanced"])
-    def test_its_running_task_fails_at_once_and_in_words(self, scene, tmp_path, kind):
-        rc = scene.rc
-        view = rc[0] if kind == "direct" else rc.load_balanced_view(0)
+    def test_its_running_task_fails_at_once_and_in_words(self, crowd, tmp_path, kind):
+        rc = crowd.rc
+        victim, other, *more = rc.ids
+        view = rc[victim] if kind == "direct" else rc.load_balanced_view(victim)
         result = view.apply_async(begun, str(tmp_path / "begun"))
-        other = rc[1].apply_async(lambda: time.sleep(0.3) or "unharmed")
+        unharmed = rc[other].apply_async(lambda: time.sleep(0.3) or "unharmed")
         wait_until((tmp_path / "begun").exists)
-        scene.engines[0].kill()
+        crowd.engines[victim].kill()
         with pytest.raises(ipp.EngineError) as caught:
             result.get(PATIENCE)
         error = caught.value
-        pid, host = scene.engines[0].pid, socket.gethostname()
-        for word in ("Engine 0", f"pid {pid}", host, "SIGKILL"):
+        pid, host = crowd.engines[victim].pid, socket.gethostname()
+        for word in (f"Engine {victim}", f"pid {pid}", host, "SIGKILL"):
             assert word in str(error)
-        assert (error.engine_id, error.pid, error.host) == (0, pid, host)
-        assert other.get(PATIENCE) == "unharmed"
-        assert rc.ids == [1]
-        scene.assert_works(1)
+        assert (error.engine_id, error.pid, error.host) == (victim, pid, host)
+        assert unharmed.get(PATIENCE) == "unharmed"
+        assert rc.ids == [other, *more]
+        crowd.assert_works(len(rc.ids))
 
-    def test_what_it_had_not_begun_runs_elsewhere(self, scene, tmp_path):
-        rc = scene.rc
-        lv = rc.load_balanced_view()
-        rc[:].apply_sync(int)
-        blocker = rc[0].apply_async(begun, str(tmp_path / "begun"))
-        results = [lv.apply_async(abs, -n) for n in range(500)]
-        wait_until((tmp_path / "begun").exists)
-        scene.engines[0].kill()
-        assert [ar.get(PATIENCE) for ar in results] == list(range(500))
-        assert isinstance(blocker.exception(PATIENCE), ipp.EngineError)
-
-    def test_retries(self, scene, tmp_path):
-        lv = scene.rc.load_balanced_view(retries=1)
+    def test_retries(self, crowd, tmp_path):
+        lv = crowd.rc.load_balanced_view(retries=1)
+        before = crowd.rc.ids
         mark = str(tmp_path / "mark")
 
         def once(mark):
@@ -77,7 +70,8 @@ class TestEngines:
             open(mark, "w").close()
             return os.kill(os.getpid(), signal.SIGKILL)
 
-        assert lv.apply_async(once, mark).get(PATIENCE) in {each.pid for each in scene.engines}
+        assert lv.apply_async(once, mark).get(PATIENCE) in {crowd.engines[id].pid for id in before}
+        assert len(crowd.rc.ids) == len(before) - 1
 
     @pytest.mark.parametrize(
         ("code", "says"),
@@ -88,10 +82,24 @@ class TestEngines:
             ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "SIGTERM"),
         ],
     )
-    def test_other_ways_to_die(self, scene, code, says):
+    def test_other_ways_to_die(self, crowd, code, says):
+        victim, *others = crowd.rc.ids
         with pytest.raises(ipp.EngineError, match=says):
-            scene.rc[0].execute(code).get(PATIENCE)
-        scene.assert_works(1)
+            crowd.rc[victim].execute(code).get(PATIENCE)
+        crowd.assert_works(len(others))
+
+
+class TestEngines:
+    def test_what_it_had_not_begun_runs_elsewhere(self, scene, tmp_path):
+        rc = scene.rc
+        lv = rc.load_balanced_view()
+        rc[:].apply_sync(int)
+        blocker = rc[0].apply_async(begun, str(tmp_path / "begun"))
+        results = [lv.apply_async(abs, -n) for n in range(500)]
+        wait_until((tmp_path / "begun").exists)
+        scene.engines[0].kill()
+        assert [ar.get(PATIENCE) for ar in results] == list(range(500))
+        assert isinstance(blocker.exception(PATIENCE), ipp.EngineError)
 
     def test_all_of_them(self, scene):
         rc = scene.rc
@@ -245,7 +253,7 @@ import json, sys, time
 import numpy as np
 import enginery as ipp
 rc = ipp.Client(json.loads(sys.argv[1]))
-rc.load_balanced_view().map_async(abs, range(100000))
+rc.load_balanced_view().map_async(abs, range(30000))
 big = rc[:].apply_async(lambda a: time.sleep(1.0), np.ones(3_000_000))
 print("ready", flush=True)
 big.get()

@@ -17,6 +17,7 @@ from enginery.client.client import Client
 from enginery.cluster.cluster import Cluster
 from enginery.core.sharing import WORTH
 from enginery.errors import EngineError
+from enginery.wire.reference import Reference
 
 numpy = pytest.importorskip("numpy")
 
@@ -141,6 +142,16 @@ def test_pandas(rc, used):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": numpy.arange(SIZE), "b": numpy.arange(SIZE) / 2})
     assert rc[0].apply_sync(same, frame).equals(frame)
+
+
+def test_arrow(rc, used):
+    arrow = pytest.importorskip("pyarrow")
+    table = arrow.table({"x": numpy.arange(SIZE), "s": ["text"] * SIZE})
+    assert rc[0].apply_sync(same, table).equals(table)
+    assert rc[0].apply_sync(same, table["x"].chunk(0).buffers()[1]).equals(table["x"].chunk(0).buffers()[1])
+    rc[:].scatter("part", table, block=True)
+    assert rc[:].apply_sync(lambda part: part.num_rows, Reference("part")) == [SIZE // 2] * 2
+    assert rc[:].gather("part", block=True).equals(table)
 
 
 def test_large_and_small_buffers_keep_their_order(rc, used):

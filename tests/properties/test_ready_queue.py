@@ -17,6 +17,8 @@ STEPS = st.lists(
         st.tuples(st.just("extend"), st.integers(1, 3), st.integers(0, 5)),
         st.tuples(st.just("take"), st.integers(1, 6)),
         st.tuples(st.just("drop"), st.integers(0, 100)),
+        st.tuples(st.just("hold back"), st.integers(1, 3)),
+        st.tuples(st.just("let on"), st.integers(1, 3)),
     ),
     max_size=60,
 )
@@ -42,7 +44,8 @@ def priority_of(task):
 
 @given(STEPS)
 def test_a_lane_is_like_its_model(steps):
-    lane, model = Lane(), Model()
+    held = set()
+    lane, model = Lane(held), Model()
     fresh = 0
     for step, *details in steps:
         if step == "push":
@@ -65,16 +68,24 @@ def test_a_lane_is_like_its_model(steps):
             assert len(taken) <= details[0]
             assert len({task.function for task in taken}) == 1
             client = first.id >> CLIENT_SHIFT
+            assert client not in held
             band = model.best(client)
             assert taken == band[: len(taken)], "not in order, or not of the highest priority"
             del band[: len(taken)]
-        elif step == "drop" and lane.live:
-            gone = sorted(lane.ids())[details[0] % lane.live]
+        elif step == "hold back":
+            lane.hold_back(details[0])
+            held.add(details[0])
+        elif step == "let on":
+            held.discard(details[0])
+            lane.let_on(details[0])
+        elif step == "drop" and lane.ids():
+            gone = sorted(lane.ids())[details[0] % len(lane.ids())]
             lane.drop(gone)
             for tasks in model.clients[gone >> CLIENT_SHIFT].values():
                 tasks[:] = [task for task in tasks if task.id != gone]
         assert set(lane.ids()) == model.ids()
-        assert lane.live == len(model.ids())
+        assert lane.live == len([number for number in model.ids() if number >> CLIENT_SHIFT not in held])
+        assert lane.live + lane.aside == len(model.ids())
 
 
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=5), st.integers(1, 7))

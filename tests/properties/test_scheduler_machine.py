@@ -66,6 +66,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.asked = deque()  # (client number, digest)
         self.sent = []
         self.ended_at = Counter()
+        self.kept = set()  # tasks whose values engines have told of
+        self.fetches = 0
         self.client_joins()
         self.engine_joins(-1)
 
@@ -109,9 +111,26 @@ class SchedulerMachine(RuleBasedStateMachine):
         follow=st.lists(PICK, max_size=2),
         flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
         company=st.booleans(),
+        keep=st.booleans(),
+        names=st.sampled_from([None, None, None, ["x"], ["x", "y"]]),
+        values=st.lists(PICK, max_size=2),
     )
-    def submit_special(
-        self, which, function, frames, places, retries, priority, timeout, after, follow, flags, company
+    def submit_special(  # every option a task can have
+        self,
+        which,
+        function,
+        frames,
+        places,
+        retries,
+        priority,
+        timeout,
+        after,
+        follow,
+        flags,
+        company,
+        keep,
+        names,
+        values,
     ):
         client = pick(which, sorted(self.clients))
         first = self.take_ids(client, 3 if company else 1)
@@ -123,7 +142,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             else None
             for ids in (after, follow)
         )
-        options = m.Options(places, after, follow, timeout, retries, "label", priority)
+        options = m.Options(places, after, follow, timeout, retries, "label", priority, None, keep, names)
+        if values and self.kept:
+            options.values = [pick(one, sorted(self.kept)) for one in values]
         tasks = [m.Task(first, 0, function, b"", frames, options)]
         if company:
             tasks += [m.Task(first + 1, 0, b"", b""), m.Task(first + 2, 0, b"f", b"", 1, m.Options(retries=1))]
@@ -223,10 +244,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.output_arrived(engine.record, [m.Output(results[0].id, "stdout", "late")])
 
     def end(self, engine, task, ending, seconds, *, frames=False):
-        if self.accepted[task.id] is None:
+        if self.accepted.get(task.id, -1) is None:
             engine.begun = task.id
         self.scheduler.output_arrived(engine.record, [m.Output(task.id, "stdout", "hi")])
         if ending == "ok":
+            if task.options is not None and task.options.keep:
+                self.scheduler.places.told(engine.record, m.Holds({task.id: 10}))
+                self.kept.add(task.id)
             self.ended_at[task.id, engine.record.info.id] += 1
             return m.Result(task.id, 0, b"", int(frames), 1.0, 1.0 + seconds)
         kind = {"error": "remote", "unmet": "UnmetDependency", "aborted": "TaskAborted"}[ending]
@@ -260,6 +284,38 @@ class SchedulerMachine(RuleBasedStateMachine):
     def miss(self, which):
         engine = pick(which, [one for _, one in sorted(self.engines.items()) if one.missing()])
         self.scheduler.functions_missing(engine.record, sorted(engine.missing()))
+
+    @rule(which=PICK, back=st.booleans())
+    def client_reads_slowly(self, which, back):
+        client = pick(which, sorted(self.clients))
+        (self.scheduler.dealer.hold_back if back else self.scheduler.dealer.let_on)(client)
+
+    # --- data ---------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.engines)
+    @rule(which=PICK, names=st.sets(st.sampled_from("xyz")), lacks=st.sets(st.sampled_from("xyz")))
+    def tell_names(self, which, names, lacks):
+        engine = self.engines[pick(which, sorted(self.engines))]
+        self.scheduler.places.told(engine.record, m.Holds({}, sorted(names), sorted(lacks)))
+
+    @precondition(lambda self: self.engines and self.kept)
+    @rule(which=PICK, values=st.lists(PICK, min_size=1, max_size=3), comes=st.booleans())
+    def want(self, which, values, comes):
+        engine = self.engines[pick(which, sorted(self.engines))]
+        wanted = [pick(one, sorted(self.kept)) for one in values]
+        self.scheduler.places.wanted(engine.record, wanted)
+        if comes:
+            self.scheduler.places.told(engine.record, m.Holds(dict.fromkeys(wanted, 10)))
+
+    @precondition(lambda self: self.kept)
+    @rule(which=PICK, values=st.lists(PICK, min_size=1, max_size=3))
+    def forget(self, which, values):
+        client = pick(which, sorted(self.clients))
+        self.scheduler.places.forgotten(client, [pick(one, sorted(self.kept)) for one in values])
+
+    @rule(which=PICK, names=st.lists(st.sampled_from("xyz"), min_size=1, unique=True))
+    def ask_where(self, which, names):
+        self.scheduler.places.ask(pick(which, sorted(self.clients)), 1, names, self.now)
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -310,6 +366,9 @@ class SchedulerMachine(RuleBasedStateMachine):
                 del frames[: task.frames]
                 (engine.direct if message.direct else engine.balanced).append(task)
             assert not frames
+        elif isinstance(message, m.Fetch):
+            self.fetches += len(message.tasks)
+            engine.direct += message.tasks
         elif isinstance(message, m.Functions):
             engine.functions |= message.bodies.keys()
         elif isinstance(message, m.Return):
@@ -337,12 +396,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         scheduler = self.scheduler
+        for client in list(scheduler.dealer.held_back):
+            scheduler.dealer.let_on(client)
         for _ in range(20 + 2 * len(self.accepted)):
             self.turn()
             if not scheduler.book.tasks:
                 break
             if not self.engines:
                 self.engine_joins(-1)
+            self.tick(2.0)
             self.drain()
             check(scheduler)
         assert not scheduler.book.tasks, [questions.why(scheduler, task, self.now) for task in scheduler.book.tasks]
@@ -357,7 +419,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not scheduler.book.waiting
         assert not scheduler.dealer.lanes
         assert not scheduler.dealer.has_work()
-        assert scheduler.counts["ended"] == scheduler.counts["submitted"] == len(self.accepted)
+        assert scheduler.counts["ended"] == scheduler.counts["submitted"] == len(self.accepted) + self.fetches
+        for client in sorted(self.clients):
+            scheduler.client_left(client)
+        assert scheduler.places.is_empty()
 
     def drain(self):
         while self.asked:

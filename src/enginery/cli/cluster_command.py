@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from traitlets import Unicode
 
-from enginery.cli.ipcontroller import IPController
-from enginery.cli.ipengine import IPEngine
 from enginery.cluster.cluster import Cluster
 from enginery.config.application import BaseIPythonApplication, BaseParallelApplication
 from enginery.net import profile_paths
@@ -33,6 +31,10 @@ class IPClusterApplication(BaseParallelApplication):
 
     def companions(self) -> list[BaseIPythonApplication]:
         """A cluster's profile configures its programs as well."""
+        # A third of the time that ipcluster takes to start, and only default configuration files need them.
+        from enginery.cli.ipcontroller import IPController
+        from enginery.cli.ipengine import IPEngine
+
         return [IPController(), IPEngine()]
 
     def load_cluster(self, cluster_id: str) -> Cluster:

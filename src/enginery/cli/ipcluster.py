@@ -8,9 +8,6 @@ from typing import Any
 from traitlets import Unicode
 
 from enginery.cli.cluster_command import IPClusterApplication
-from enginery.cli.cluster_key import IPClusterKey
-from enginery.cli.cluster_look import IPClusterClean, IPClusterList, IPClusterStatus, IPClusterStop
-from enginery.cli.cluster_start import IPClusterEngines, IPClusterStart
 from enginery.config.application import USAGE
 
 
@@ -21,14 +18,15 @@ class IPCluster(IPClusterApplication):
     name = Unicode("ipcluster")
     description = Unicode("Start, list and stop clusters of a controller and engines.")
     examples = Unicode("ipcluster start -n 4\nipcluster list\nipcluster stop")
+    # By name, so that each imports only what it needs itself.
     subcommands = {  # noqa: RUF012 - traitlets declares it as a plain attribute
-        "start": (IPClusterStart, "Start a controller and engines."),
-        "engines": (IPClusterEngines, "Start engines for a controller that runs."),
-        "stop": (IPClusterStop, "Stop a cluster."),
-        "list": (IPClusterList, "Show all clusters."),
-        "status": (IPClusterStatus, "Show one cluster."),
-        "key": (IPClusterKey, "Make, list, revoke and replace keys."),
-        "clean": (IPClusterClean, "Remove files of clusters that are gone."),
+        "start": ("enginery.cli.cluster_start.IPClusterStart", "Start a controller and engines."),
+        "engines": ("enginery.cli.cluster_start.IPClusterEngines", "Start engines for a controller that runs."),
+        "stop": ("enginery.cli.cluster_look.IPClusterStop", "Stop a cluster."),
+        "list": ("enginery.cli.cluster_look.IPClusterList", "Show all clusters."),
+        "status": ("enginery.cli.cluster_look.IPClusterStatus", "Show one cluster."),
+        "key": ("enginery.cli.cluster_key.IPClusterKey", "Make, list, revoke and replace keys."),
+        "clean": ("enginery.cli.cluster_look.IPClusterClean", "Remove files of clusters that are gone."),
     }
 
     def reject_unknown(self, argv: Any) -> None:

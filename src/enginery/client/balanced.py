@@ -13,14 +13,17 @@ from weakref import ref
 
 from enginery.client import partition
 from enginery.client.dependency import Dependency, for_wire
+from enginery.client.kept import keep
 from enginery.client.lazy_map import LazyMapIterator, lazy_map
 from enginery.client.log import Entry
 from enginery.client.map_result import AsyncMapResult
+from enginery.client.needs import MENTION, with_needs
 from enginery.client.result import AsyncResult
 from enginery.client.view import View
 from enginery.wire import messages
 from enginery.wire.callables import PackedFunction, pack_function
 from enginery.wire.messages import Action, Options, Task
+from enginery.wire.reference import Reference
 from enginery.wire.serialize import EMPTY_CALL, pack, pack_call
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ class LoadBalancedView(View):
         timeout: Seconds to wait for ``after`` and ``follow`` at most; then it fails with TaskTimeout.
         retries: How often it may run again after it failed or its engine died.
         priority: Among the ready tasks of this client, those with higher numbers go first (any int; default 0).
+        keep: What tasks return stays on their engines, and results are handles of it; see ``KeptValue``. Of a map with a
+            chunksize there is one for the list of each chunk.
         time_limit: Seconds it may run. Then it is interrupted and fails with TaskTimeout; if it does not heed that
             within a second, its engine is killed and started anew. Retries apply in both cases.
 
@@ -117,6 +122,7 @@ class LoadBalancedView(View):
             self.label or "",
             self.priority,
             self.time_limit,
+            self.keep,
         )
         if options == _PLAIN:
             options = None
@@ -162,7 +168,11 @@ class LoadBalancedView(View):
             if options is _STALE:
                 options = self._options()
             result._options = options
+            if options is not None and options.keep:
+                keep(result, range(first, first + 1))
         client.log.entries.append(Entry(first, 1, ref(result), self._number))
+        if (MENTION in payload and payload is not EMPTY_CALL) or isinstance(f, Reference):
+            options = with_needs(options, payload, (*args, *kwargs.values()), f)
         link.submit(Task(first, _APPLY, function.digest, payload, len(buffers), options), buffers, result, function)
         return result
 
@@ -201,6 +211,7 @@ class LoadBalancedView(View):
             raise ValueError(f"chunksize must be 1 or more, not {chunksize}.")
         view = self if label is None else self.with_flags(label=label)
         call = _MapCall(view, pack_function(f), chunksize, ordered=ordered, return_exceptions=return_exceptions)
+        call.options = with_needs(call.options, b"", function=f)
         result = call.run(sequences)
         return result._get_shown() if (self.block if block is None else block) else result
 
@@ -280,6 +291,7 @@ class _MapCall:
         self.ordered = ordered
         self.return_exceptions = return_exceptions
         self.options = view._options()
+        self.keeps = self.options is not None and self.options.keep
 
     def run(
         self,
@@ -305,6 +317,8 @@ class _MapCall:
         )
         if self.options is not None:
             result._options = self.options
+        if self.keeps and count:
+            keep(result, range(first, first + count))
         return result
 
     def _run_known(
@@ -317,7 +331,7 @@ class _MapCall:
         """Input whose length is known: one range of ids, handed over in growing batches."""
         link = self.client.link
         count = math.ceil(length / self.chunksize)
-        if self.chunksize > 1:
+        if self.chunksize > 1 and not self.keeps:
             sizes = [self.chunksize] * (count - 1) + [length - self.chunksize * (count - 1)] if count else []
         first = link.take_ids(count)
         result = self._result(first, count, sizes=sizes, join=join)
@@ -349,11 +363,12 @@ class _MapCall:
         # Hot: three microseconds per item are all there is for 100,000 items/s with the rest of the way.
         digest = self.function.digest
         options = self.options
-        append, keep = tasks.append, frames.append
+        append, put = tasks.append, frames.append
         for arguments in islice(items, count):
             payload, buffers = pack_call(arguments, _NO_KEYWORDS)
-            keep(buffers)
-            append(Task(task, _APPLY, digest, payload, len(buffers), options))
+            put(buffers)
+            needs = options if MENTION not in payload else with_needs(options, payload, arguments)
+            append(Task(task, _APPLY, digest, payload, len(buffers), needs))
             task += 1
         return tasks, frames
 
@@ -361,17 +376,23 @@ class _MapCall:
         chunk = list(islice(items, self.chunksize))
         if not chunk:
             return None
-        payload, buffers = pack({"items": chunk, "return_exceptions": self.return_exceptions})
+        payload, buffers = pack({"items": chunk, "return_exceptions": self.return_exceptions and not self.keeps})
         frames.append(buffers)
         self.last_size = len(chunk)
-        return Task(task, Action.MAP, self.function.digest, payload, len(buffers), self.options)
+        options = self.options
+        if MENTION in payload:
+            options = with_needs(options, payload, [value for item in chunk for value in item])
+        return Task(task, Action.MAP, self.function.digest, payload, len(buffers), options)
 
     def _run_unknown(self, items: Iterator[tuple[Any, ...]]) -> AsyncMapResult:
         """Input that tells its length by ending: task by task, so that nothing waits for an item that is slow to come."""
         link = self.client.link
-        sizes: list[int] | None = [] if self.chunksize > 1 else None
+        sizes: list[int] | None = [] if self.chunksize > 1 and not self.keeps else None
         result = self._result(0, 0, sizes=sizes)
         result.begin_growing()
+        if self.keeps:
+            assert result._ids is not None, "begin_growing() was called"
+            keep(result, result._ids)
         self.client.remember(result, self.view._number, count=-1)
         try:
             while True:

@@ -16,6 +16,7 @@ from enginery.client.broadcast import BroadcastView
 from enginery.client.connect import find_connection, reach
 from enginery.client.direct import DirectView
 from enginery.client.executor import ViewExecutor
+from enginery.client.kept import KeptValue
 from enginery.client.link import Link
 from enginery.client.log import Log
 from enginery.client.metadata import message_id
@@ -216,6 +217,29 @@ class Client(Records):
         self.link.shutdown(ids, restart=restart, finish=finish)
         if self.block if block is None else block:
             self.link.wait_for(lambda: leaving.isdisjoint((e.id, e.uuid) for e in self.link.engines.values()))
+
+    def where(self, what: Any) -> Any:
+        """Which engines have a name, or a value that was kept.
+
+        Args:
+            what: A name, a list of names, or a ``KeptValue``.
+
+        Returns:
+            Ids of the engines that have it; of several names, such a list for each, by name. Engines whose C code keeps
+            them from answering within a quarter of a second are left out.
+        """
+        if isinstance(what, KeptValue):
+            values = self.link.ask("where", {"values": [what._id]})
+            assert isinstance(values, list), "a list for each"
+            return values[0]
+        names = [what] if isinstance(what, str) else list(what)
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f"Names on engines are strings, not {what!r}.")
+        if not names:
+            return {}
+        found = self.link.ask("where", {"names": names})
+        assert isinstance(found, dict), "a list for each name"
+        return found[what] if isinstance(what, str) else found
 
     def statistics(self) -> dict[str, Any]:
         """Counts of the controller: tasks submitted, ended, failed, retried, stolen; how many there are of what now."""

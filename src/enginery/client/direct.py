@@ -12,10 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from enginery.client import partition
 from enginery.client.active import register
+from enginery.client.kept import keep
 from enginery.client.map_result import AsyncMapResult
 from enginery.client.mirror_imports import mirrored_imports
+from enginery.client.needs import MENTION, with_needs
 from enginery.client.result import AsyncResult, as_execute_reply
 from enginery.client.view import View
 from enginery.wire.callables import PackedFunction, pack_function
@@ -43,7 +47,8 @@ class DirectView(View):
         """
         function = pack_function(f)
         payload, buffers = pack_call(args, kwargs)
-        return self._request(Action.APPLY, payload, buffers, function=function, name=function.name)
+        prepare = _prepare_keep if self.keep else None
+        return self._request(Action.APPLY, payload, buffers, function=function, name=function.name, prepare=prepare)
 
     def map(
         self,
@@ -66,16 +71,19 @@ class DirectView(View):
         items = list(zip(*sequences, strict=False))
         ids, _ = self.client.resolve(self.targets)
         shares = [share for share in partition.partition(items, len(ids)) if share]
+        return_exceptions = return_exceptions and not self.keep  # what is kept is not looked at
         packed = [pack({"items": share, "return_exceptions": return_exceptions}) for share in shares]
         result = AsyncMapResult(
             self.client,
             self.client.link.take_ids(len(shares)),
             function.name,
             count=len(shares),
-            sizes=[len(share) for share in shares],
+            sizes=None if self.keep else [len(share) for share in shares],
             return_exceptions=return_exceptions,
             targets=ids[: len(shares)],
         )
+        if self.keep:
+            _prepare_keep(result)
         self._send_each(Action.MAP, result, packed, function, label)
         return self._wanted(result, block)
 
@@ -165,7 +173,7 @@ class DirectView(View):
             _check_name(name)
         payload, buffers = pack(ns)
         size = _size(payload, buffers)
-        result = self._request(Action.PUSH, payload, buffers, targets=targets, name="push")
+        result = self._request(Action.PUSH, payload, buffers, targets=targets, name="push", names=list(ns))
         result._weights = [size] * len(result)
         return self._wanted(result, block)
 
@@ -226,7 +234,7 @@ class DirectView(View):
         result = AsyncResult(self.client, self.client.link.take_ids(len(ids)), "scatter", ids, len(ids))
         result._method = "scatter"
         result._weights = [_size(payload, buffers) for payload, buffers in packed]
-        self._send_each(Action.PUSH, result, packed, None, None)
+        self._send_each(Action.PUSH, result, packed, None, None, names=[key])
         return self._wanted(result, block)
 
     def gather(self, key: str, dist: str = "b", targets: Any = None, block: bool | None = None) -> Any:
@@ -300,6 +308,7 @@ class DirectView(View):
         function: PackedFunction | None = None,
         label: str | None = None,
         prepare: Callable[[AsyncResult], None] | None = None,
+        names: list[str] | None = None,
     ) -> AsyncResult:
         """Send one request to every target; the shape of the result follows the targets."""
         ids, scalar = self.client.resolve(self.targets if targets is None else targets)
@@ -309,7 +318,7 @@ class DirectView(View):
             result._method = name
         if prepare is not None:
             prepare(result)
-        self._send(ids, action, payload, buffers, result, function, label)
+        self._send(ids, action, payload, buffers, result, function, label, names)
         return result
 
     def _send(
@@ -321,8 +330,9 @@ class DirectView(View):
         result: AsyncResult,
         function: PackedFunction | None,
         label: str | None,
+        names: list[str] | None = None,
     ) -> None:
-        options = self._options(label, result)
+        options = self._options_for(action, self._options(label, result), payload, names)
         self.client.remember(result, self._number)
         digest = b"" if function is None else function.digest
         task = Task(result._first, action, digest, payload, len(buffers), options)
@@ -335,15 +345,27 @@ class DirectView(View):
         packed: Iterable[tuple[bytes, list[memoryview]]],
         function: PackedFunction | None,
         label: str | None,
+        names: list[str] | None = None,
     ) -> None:
         """Send another payload to each target."""
-        options = self._options(label, result)
+        plain = self._options(label, result)
         self.client.remember(result, self._number)
         digest = b"" if function is None else function.digest
         assert result._targets is not None, "direct results know their targets"
         for index, (payload, buffers) in enumerate(packed):
+            options = self._options_for(action, plain, payload, names)
             task = Task(result._first + index, action, digest, payload, len(buffers), options)
             self.client.link.submit_direct([result._targets[index]], task, buffers, result, function)
+
+    def _options_for(
+        self, action: Action, options: Options | None, payload: bytes, names: list[str] | None
+    ) -> Options | None:
+        """The options of one task: with the names that a push sets, and the kept values that it uses."""
+        if self.keep and action in {Action.APPLY, Action.MAP}:
+            options = msgspec.structs.replace(options or Options(), keep=True)
+        if names is not None:
+            options = msgspec.structs.replace(options or Options(), names=names)
+        return options if MENTION not in payload else with_needs(options, payload)
 
     def _mark(self, result: AsyncResult) -> None:
         """Tell a result what kind of view it comes from."""
@@ -370,6 +392,10 @@ def _size(payload: bytes, buffers: Sequence[memoryview]) -> int:
 
 def _prepare_execute(result: AsyncResult) -> None:
     result._convert = as_execute_reply
+
+
+def _prepare_keep(result: AsyncResult) -> None:
+    keep(result, range(result._first, result._first + result._size()))
 
 
 def _only_item(part: Any) -> Any:

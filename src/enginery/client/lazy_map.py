@@ -25,10 +25,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from enginery.client import explain
 from enginery.client.handle import seconds
+from enginery.client.kept import KeptValue
 from enginery.client.metadata import message_id
+from enginery.client.needs import MENTION, with_needs
 from enginery.client.progress import INTERVAL, Progress
 from enginery.client.replies import Failed, as_raised, open_fault, open_value
 from enginery.client.silence import Silence
+from enginery.wire.kept import Description
 from enginery.wire.messages import Action, Options, Task
 from enginery.wire.serialize import pack, pack_call
 
@@ -167,12 +170,15 @@ class Stream:
         else:
             action = Action.MAP
             payload, buffers = pack({"items": chunk, "return_exceptions": False})
+        options = self.options
+        if MENTION in payload:
+            options = with_needs(options, payload, [value for item in chunk for value in item])
         link = self.client.link
         task = link.take_id()
         with self.room:
             self.places[task] = self.read
             self.read += 1
-        request = Task(task, action, self.function.digest, payload, len(buffers), self.options)
+        request = Task(task, action, self.function.digest, payload, len(buffers), options)
         try:
             link.submit(request, buffers, self, self.function)
         except BaseException:
@@ -323,6 +329,8 @@ class LazyMapIterator(Iterator[Any]):
             outcome: object = as_raised(failed, result.payload) if self._bare else failed
         else:
             outcome = open_value(result.payload, buffers)
+        if type(outcome) is Description:
+            return [KeptValue(client, result.id, engine, outcome)]
         if isinstance(outcome, Failed):
             if self._return_exceptions:
                 return [outcome.error]

@@ -316,6 +316,12 @@ class Link:
         if self._lost is not None:
             self._fail_late()
 
+    def forget(self, values: list[int]) -> None:
+        """Kept values that nobody here has a handle of any more. Called by finalizers, in any thread, under any lock."""
+        if self._lost is None:
+            self._requests.say(m.Forget(values))
+            self._wake()
+
     def abort(self, ids: list[int], *, interrupt: bool = False) -> None:
         """Take tasks back; with ``interrupt`` also those that run."""
         for at in range(0, len(ids), MOST_ABORTS):

@@ -52,16 +52,16 @@ def join(parts: Sequence[Any], dist: str = BLOCK) -> Any:
     check_kind(dist)
     kinds = {_family(part) for part in parts}
     family = kinds.pop() if len(kinds) == 1 else ""
+    if family == "numpy":
+        return _join_arrays(parts, dist)
+    if family in {"pandas", "index", "arrow"}:
+        return _join_tables(parts, family, dist)
     if dist == ROUND_ROBIN:
         return _deal_back(parts, family)
-    if family == "numpy":
-        return sys.modules["numpy"].concatenate(parts)
-    if family == "pandas":
-        return sys.modules["pandas"].concat(parts)
     if family == "str":
         return "".join(parts)
     if family == "bytes":
-        return b"".join(parts)
+        return type(parts[0])().join(parts)
     return list(chain.from_iterable(_iterable(part) for part in parts))
 
 
@@ -81,7 +81,16 @@ def as_sequence(seq: Any) -> Any:
 
 
 def _cut(seq: Any, where: slice) -> Any:
-    return seq.iloc[where] if _family(seq) == "pandas" else seq[where]
+    family = _family(seq)
+    if family == "pandas":
+        return seq.iloc[where]
+    if family == "arrow" and where.step is not None:
+        return seq.take(_arrow_indices(range(*where.indices(len(seq)))))
+    part = seq[where]
+    if family == "numpy" and not part.flags.forc:
+        # Else it would travel inside of the pickle, slowly, and forget the order of its memory.
+        return part.copy(order="K")
+    return part
 
 
 def _family(part: Any) -> str:
@@ -95,6 +104,11 @@ def _family(part: Any) -> str:
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(part, pandas.DataFrame | pandas.Series):
         return "pandas"
+    if pandas is not None and isinstance(part, pandas.Index):
+        return "index"
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None and isinstance(part, arrow.Array | arrow.ChunkedArray | arrow.Table | arrow.RecordBatch):
+        return "arrow"
     return ""
 
 
@@ -104,23 +118,56 @@ def _iterable(part: Any) -> Iterable[Any]:
 
 
 def _deal_back(parts: Sequence[Any], family: str) -> Any:
-    if family == "numpy":
-        numpy = sys.modules["numpy"]
-        whole = numpy.empty((sum(len(part) for part in parts), *parts[0].shape[1:]), numpy.result_type(*parts))
-        for start, part in enumerate(parts):
-            whole[start :: len(parts)] = part
-        return whole
-    if family == "pandas":
-        pandas = sys.modules["pandas"]
-        order = [
-            sum(len(part) for part in parts[:which]) + row
-            for row in range(max(map(len, parts)))
-            for which in range(len(parts))
-            if row < len(parts[which])
-        ]
-        return pandas.concat(parts).iloc[order]
     lists = [list(part) if family else list(_iterable(part)) for part in parts]
     items = [each[row] for row in range(max(map(len, lists), default=0)) for each in lists if row < len(each)]
     if family == "str":
         return "".join(items)
-    return bytes(items) if family == "bytes" else items
+    return type(parts[0])(items) if family == "bytes" else items
+
+
+def _join_arrays(parts: Sequence[Any], dist: str) -> Any:
+    numpy = sys.modules["numpy"]
+    masked = any(isinstance(part, numpy.ma.MaskedArray) for part in parts)
+    if masked or len({(type(part), part.dtype, part.shape[1:]) for part in parts}) > 1:
+        # Engines have made something else of their parts, or the mask is an array of its own.
+        whole = (numpy.ma if masked else numpy).concatenate(parts)
+        return whole if dist == BLOCK else whole[_dealt_order(parts)]
+    # `concatenate` would forget byte order and field names of records. The longest part shows the order of memory.
+    whole = numpy.empty_like(max(parts, key=len), shape=(sum(map(len, parts)), *parts[0].shape[1:]))
+    start = 0
+    for which, part in enumerate(parts):
+        whole[start : start + len(part) if dist == BLOCK else None : 1 if dist == BLOCK else len(parts)] = part
+        start = start + len(part) if dist == BLOCK else which + 1
+    return whole
+
+
+def _join_tables(parts: Sequence[Any], family: str, dist: str) -> Any:
+    if family == "pandas":
+        whole = sys.modules["pandas"].concat(parts)
+        return whole if dist == BLOCK else whole.iloc[_dealt_order(parts)]
+    if family == "index":
+        whole = parts[0].append(list(parts[1:]))
+        return whole if dist == BLOCK else whole[_dealt_order(parts)]
+    arrow = sys.modules["pyarrow"]
+    if isinstance(parts[0], arrow.Table):
+        whole = arrow.concat_tables(parts)
+    elif isinstance(parts[0], arrow.RecordBatch):
+        whole = arrow.Table.from_batches(parts)
+    elif isinstance(parts[0], arrow.ChunkedArray):
+        whole = arrow.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
+    else:
+        whole = arrow.concat_arrays(parts)
+    return whole if dist == BLOCK else whole.take(_arrow_indices(_dealt_order(parts)))
+
+
+def _arrow_indices(rows: Iterable[int]) -> Any:
+    return sys.modules["pyarrow"].array(list(rows), "int64")  # said, since an empty list has no type
+
+
+def _dealt_order(parts: Sequence[Any]) -> list[int]:
+    """Where the items of a sequence that was dealt stand in its joined parts."""
+    starts = [0]
+    for part in parts[:-1]:
+        starts.append(starts[-1] + len(part))
+    rows = range(max(map(len, parts)))
+    return [start + row for row in rows for start, part in zip(starts, parts, strict=True) if row < len(part)]

@@ -66,6 +66,8 @@ class Receiver(Timed):
     _return_exceptions = False
     #: Whether errors of user code are raised as they are, not as RemoteError.
     _bare = False
+    #: Lets go of values that stay on their engines.
+    _lease: Any = None
     _flavour: tuple[bool, bool] = (False, False)
     #: Kept for programs that set it. Nothing is cached outside of the result itself, so there is nothing to drop.
     owner = False

@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from enginery.core.sharing import own, put_together, set_aside
+from enginery.net.segment_folder import usable
 from enginery.net.segments import Pool, read_segment
-from enginery.wire.messages import Fault, Release, Status
+from enginery.wire.messages import Fault, Release, Shares, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,12 +29,18 @@ class _Loan:
 class Sharing:
     """The shared memory of one client. ``lend`` may be called by any thread, the others under the line's lock."""
 
-    def __init__(self, folder: str, number: int, say: Callable[[Release], None]) -> None:
-        """``folder`` is empty where there is no shared memory; ``say`` sends to the controller with what comes next."""
+    def __init__(self, folder: str, number: int, say: Callable[[Release | Shares], None]) -> None:
+        """``folder`` is empty where there is no shared memory; one that is not here counts as none.
+
+        ``say`` sends to the controller with what comes next.
+        """
+        self.folder = folder = usable(folder)
         self.pool = Pool(folder, f"c{number}")
         self.loans: dict[int, _Loan] = {}  #: by task
         self._read = partial(read_segment, folder)
         self._say = say
+        if folder:
+            say(Shares())
 
     def lend(self, task: Task, buffers: list[memoryview], copies: int = 1) -> list[memoryview]:
         """Put the large buffers of a task that is about to be sent into segments; those that stay frames are returned.
@@ -72,6 +79,6 @@ class Sharing:
 
 
 _ADVICE = (
-    "The task did run. Results in shared memory are kept for a minute at most until the client takes them; "
-    "a client that was stopped or busy for longer comes too late."
+    "The task did run. Results in shared memory are kept for an hour at most until the client takes them; "
+    "a client that was stopped for longer comes too late."
 )

@@ -44,10 +44,10 @@ class View:
     """A way to reach engines, with settings ("flags") that its calls use.
 
     Flags are attributes: ``block`` (whether calls wait for results), ``track`` (kept for programs that set it), ``targets``,
-    ``label``. Thread-safe; but flags that one thread sets hold for all threads that share the view.
+    ``label``, ``keep`` (what functions return stays on its engine; see ``KeptValue``). Thread-safe; but flags that one thread sets hold for all threads that share the view.
     """
 
-    flag_names: ClassVar[frozenset[str]] = frozenset({"block", "track", "targets", "label"})
+    flag_names: ClassVar[frozenset[str]] = frozenset({"block", "track", "targets", "label", "keep"})
 
     #: Whether the controller picks the engines.
     is_balanced: ClassVar[bool] = False
@@ -57,11 +57,12 @@ class View:
     track: bool
     targets: Any
     label: str | None
+    keep: bool
 
     def __init__(self, client: Client, targets: Any = None, **flags: Any) -> None:
         # Past __setattr__, which wants everything to be there.
         self.__dict__.update(client=client, _version=0, _number=next(_numbers))
-        self.__dict__.update(block=client.block, track=False, label=None, targets=None)
+        self.__dict__.update(block=client.block, track=False, label=None, targets=None, keep=False)
         self._set_defaults()
         self.targets = targets
         self.set_flags(**flags)
@@ -88,7 +89,7 @@ class View:
 
     def _check_flag(self, name: str, value: Any) -> Any:
         """Return ``value`` as it is to be kept; raise ValueError or TypeError if it makes no sense."""
-        if name in {"block", "track"}:
+        if name in {"block", "track", "keep"}:
             return bool(value)
         if name == "label" and value is not None and not isinstance(value, str):
             raise TypeError(f"label must be a string, not {value!r}.")

@@ -194,9 +194,12 @@ class Loop:
         if not port.write(peer):
             self._server.hung_up(port, peer)
             self._server.act(monotonic())
-        elif fd not in port.stuck:
+            return
+        if fd not in port.stuck:
             self._writing.discard(fd)
             self._readiness.modify(fd, READ)
+        if self._server.relieve(peer):
+            self._act()
 
     # --- the rest -----------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ class Peer:
         "rejected",
         "role",
         "sent",
+        "shares",
         "stream",
     )
 
@@ -72,6 +73,7 @@ class Peer:
         self.is_gone = False  #: its connection has been closed, or shall not be listened to any more
         self.number = -1
         self.mail: Mail | None = None  #: kept for a peer that may come back
+        self.shares = False  #: it can use the cluster's shared memory, as it has said
         self.rejected = 0  #: messages of it that made no sense
         self.key: Any = None  #: what it was let in by, once it has said hello
         # Of those that came over tcp:
@@ -83,6 +85,11 @@ class Peer:
     def is_local(self) -> bool:
         """Whether it is on this host for certain."""
         return self.stream is not None
+
+    @property
+    def backlog(self) -> int:
+        """About how many bytes it was sent and has not read."""
+        return self.stream.unsent if self.stream is not None else self.sent - self.read
 
     def __repr__(self) -> str:
         return f"<Peer {self.role or 'unknown'} {self.number}>"

@@ -100,6 +100,8 @@ class Controller:
         sweep_segment_folders()
         if self._logbook is None:  # what is in memory does not outlive its owners
             self._segments = make_segment_folder()
+            if self._segments is None and sys.platform == "linux":
+                log.warning("no room for shared memory in /dev/shm: large buffers take the slower way through sockets")
         if self._options.ready_fd is not None:
             line = json.dumps({kind: info.to_dict() for kind, info in infos.items()}) + "\n"
             with os.fdopen(self._options.ready_fd, "w") as ready:

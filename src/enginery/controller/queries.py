@@ -57,6 +57,17 @@ def _tasks(arguments: Mapping[str, object]) -> list[int]:
     return tasks[:MOST]
 
 
+def ask_where(scheduler: Scheduler, client: int, query: Query, now: float) -> Answer | None:
+    """Which engines have some names, or kept values. None if that has to be found out: then the scheduler answers."""
+    names, values = query.arguments.get("names"), query.arguments.get("values")
+    if isinstance(values, list) and all(isinstance(value, int) for value in values):
+        return Answer(query.number, [scheduler.places.where(value) for value in values[:MOST]])
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return Answer(query.number, error=f"where: 'names' has to be a list of names, not {names!r}")
+    scheduler.places.ask(client, query.number, list(dict.fromkeys(names[:MOST])), now)
+    return None
+
+
 QUERIES: dict[str, Callable[[Scheduler, Mapping[str, object], float], object]] = {
     "crashes": _crashes,
     "queue_status": _queue_status,

@@ -20,7 +20,7 @@ from enginery.controller.absences import Absences, results_in, unheard_in
 from enginery.controller.departures import Departures
 from enginery.controller.door import Door, handlers_by_scope, refusal
 from enginery.controller.history import NO_STORE, QUESTIONS, History
-from enginery.controller.queries import answer
+from enginery.controller.queries import answer, ask_where
 from enginery.controller.recording import LARGE
 from enginery.controller.safe import Receipt
 from enginery.controller.sharing import Sharing
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
+#: Bytes of results that a client may leave unread, by sockets or in shared memory, before no more of its tasks are begun;
+#: and those with which they go on.
+MOST_UNREAD: Final = 512 << 20
+ENOUGH: Final = 256 << 20
 #: Undecodable messages of one peer that are logged; the rest is only counted.
 COMPLAINTS: Final = 5
 #: New clients of one epoch whose numbers are certain to be free, and epochs until numbers come again: as many as fit.
@@ -123,6 +127,7 @@ class Server:
                 m.Submit: self._submit,
                 m.Direct: self._direct,
                 m.Abort: self._abort,
+                m.Forget: self._forgotten,
                 m.Query: self._query,
                 m.Signal: self._signal,
                 m.Shutdown: self._shutdown,
@@ -132,6 +137,8 @@ class Server:
                 m.Said: self._said_output,
                 m.Returned: self._returned,
                 m.Missing: self._missing,
+                m.Holds: self._holds,
+                m.Want: self._want,
             },
             "nanny": {
                 m.NannyHello: self._nanny_hello,
@@ -140,7 +147,8 @@ class Server:
         }
         for role in ("client", "engine", "nanny"):
             self._handlers[role] |= {m.Ping: self._ping, m.Pong: self._ignore, m.Bye: self._bye}
-            self._handlers[role][m.Release] = self._released if role == "client" else self._ignore
+            self._handlers[role][m.Release] = self._ignore if role == "nanny" else self._released
+            self._handlers[role][m.Shares] = self._ignore if role == "nanny" else self._shares
             self._handlers[role][m.Pong] = self._has_read
         self._handlers["client"][m.Pong] = self._output_read
         for role in ("client", "engine"):
@@ -244,7 +252,7 @@ class Server:
     def _perform(self, peers: dict[tuple[To, int], Peer], action: Action) -> None:
         to, number, message, frames = action
         peer = peers.get((to, number))
-        if peer is None or peer.stream is None:
+        if peer is None or not peer.shares:
             message, frames = self._sharing.as_frames(message, frames)
         header = m.encode(message)
         mail = peer.mail if peer is not None else self._absences.mail_of((to, number))
@@ -252,6 +260,8 @@ class Server:
             mail.keep(header, frames)
         if peer is None or not peer.port.send(peer, header, frames):
             self._lost(to, number)
+        elif to == To.CLIENT and peer.backlog > MOST_UNREAD:
+            self.scheduler.dealer.hold_back(number)
 
     def _act_safely(self, safe: Safe, now: float) -> None:
         """The same with a logbook: what depends on what is written waits until that is saved."""
@@ -318,6 +328,21 @@ class Server:
             one for number in self.scheduler.clients for one in unheard_in(self._absences.mail_of((To.CLIENT, number)))
         ]
         return written(self.scheduler, unheard, self._welcome.epoch)
+
+    def relieve(self, peer: Peer) -> bool:
+        """A peer has read something: if it is a client that was held back, its tasks may go on. Whether they do."""
+        if peer.role == "client" and peer.number in self.scheduler.dealer.held_back:
+            if peer.backlog <= ENOUGH and self._sharing.in_flight(peer.number) <= ENOUGH:
+                self.scheduler.dealer.let_on(peer.number)
+                return True
+        return False
+
+    def _hold_back_readers(self, results: list[m.Result]) -> None:
+        """Results in shared memory have come: their clients are to take them before there are many more."""
+        self._sharing.results_come(results, self.scheduler.clients)
+        for client in {result.id >> m.CLIENT_SHIFT for result in results if result.shared}:
+            if self._sharing.in_flight(client) > MOST_UNREAD and client in self.scheduler.clients:
+                self.scheduler.dealer.hold_back(client)
 
     # --- peers come and go --------------------------------------------------------------------------------------
 
@@ -563,6 +588,8 @@ class Server:
             return
         if self.recorder is not None and self._sharing.folder:
             self.recorder.results_come(done.results)
+        if self._sharing.folder and any([result.shared for result in done.results]):  # noqa: C419 - twice as fast
+            self._hold_back_readers(done.results)
         self.scheduler.results_arrived(self.scheduler.engines[peer.number], done.results, frames, now)
 
     def _said_output(self, peer: Peer, said: m.Said, _frames: list[object], _now: float) -> None:
@@ -572,6 +599,7 @@ class Server:
         """The answer to a port's question, whose numbers are negative."""
         if 0 <= -pong.number <= peer.asked:
             peer.read = max(peer.read, -pong.number)
+            self.relieve(peer)
 
     def _output_read(self, peer: Peer, pong: m.Pong, frames: list[object], now: float) -> None:
         self._has_read(peer, pong, frames, now)
@@ -583,8 +611,21 @@ class Server:
     def _missing(self, peer: Peer, missing: m.Missing, _frames: list[object], _now: float) -> None:
         self.scheduler.functions_missing(self.scheduler.engines[peer.number], missing.digests)
 
-    def _released(self, _peer: Peer, release: m.Release, _frames: list[object], _now: float) -> None:
-        self._sharing.released(release.names)
+    def _holds(self, peer: Peer, holds: m.Holds, _frames: list[object], _now: float) -> None:
+        self.scheduler.places.told(self.scheduler.engines[peer.number], holds)
+
+    def _want(self, peer: Peer, want: m.Want, _frames: list[object], _now: float) -> None:
+        self.scheduler.places.wanted(self.scheduler.engines[peer.number], want.values)
+
+    def _forgotten(self, peer: Peer, forget: m.Forget, _frames: list[object], _now: float) -> None:
+        self.scheduler.places.forgotten(peer.number, forget.values)
+
+    def _shares(self, peer: Peer, _shares: m.Shares, _frames: list[object], _now: float) -> None:
+        peer.shares = peer.is_local and bool(self._sharing.folder)
+
+    def _released(self, peer: Peer, release: m.Release, _frames: list[object], _now: float) -> None:
+        self._sharing.released_by(peer.number if peer.role == "client" else 0, release.names)
+        self.relieve(peer)
 
     def _give_back(self, engine: int, names: list[str]) -> None:
         mate = self._peers.get((To.ENGINE, engine))
@@ -603,6 +644,11 @@ class Server:
                 self._history.ask(peer.number, query, now)
             else:
                 self._send(self._ports[To.CLIENT], peer, m.Answer(query.number, error=NO_STORE, kind="NoRecord"))
+            return
+        if query.name == "where":
+            found = ask_where(self.scheduler, peer.number, query, now)
+            if found is not None:
+                self._send(self._ports[To.CLIENT], peer, found)
             return
         reply = answer(self.scheduler, query, now)
         if query.name == "sessions" and self.recorder is not None:

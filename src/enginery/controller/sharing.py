@@ -15,7 +15,7 @@ from enginery.net.segments import read_segment
 from enginery.wire.messages import CLIENT_SHIFT, Assign, Fault, Result, Results, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from enginery.controller.ports import Peer
     from enginery.wire.messages import Task, ToClient, ToEngine
@@ -33,6 +33,7 @@ class Sharing:
         self._clock = clock
         self._release = release
         self._read = partial(read_segment, folder)
+        self._in_flight: dict[int, dict[str, int]] = {}  #: sizes of segments with results, by client
         self._left_by_engines: dict[int, float] = {}
         self._left_by_clients: dict[int, list[int]] = {}
 
@@ -40,8 +41,33 @@ class Sharing:
         """What a peer's welcome says. Only a peer on this host has the folder."""
         return self.folder if peer.is_local else ""
 
+    def results_come(self, results: Iterable[Result], clients: Container[int]) -> None:
+        """Results from an engine: their segments are on the way to clients; those for nobody are given back."""
+        for result in results:
+            if result.shared:
+                client = result.id >> CLIENT_SHIFT
+                sizes = {segment.name: segment.size for segment in result.shared}
+                if client in clients:
+                    self._in_flight.setdefault(client, {}).update(sizes)
+                elif client:  # else it is for an engine
+                    self.released(sizes)
+
+    def in_flight(self, client: int) -> int:
+        """Bytes in segments that a client has not taken yet."""
+        return sum(self._in_flight[client].values()) if client in self._in_flight else 0
+
+    def released_by(self, client: int, names: Iterable[str]) -> None:
+        """A client has taken results."""
+        mine = self._in_flight.get(client)
+        if mine is not None:
+            for name in names:
+                mine.pop(name, None)
+            if not mine:
+                del self._in_flight[client]
+        self.released(names)
+
     def released(self, names: Iterable[str]) -> None:
-        """A client has taken results: tell the engines they belong to."""
+        """Results have been taken: tell the engines they belong to."""
         owners: dict[int, list[str]] = {}
         for name in names:
             number = name.removeprefix("e").partition("-")[0]
@@ -51,7 +77,7 @@ class Sharing:
             self._release(engine, theirs)
 
     def as_frames(self, message: ToClient | ToEngine, frames: list[object]) -> tuple[ToClient | ToEngine, list[object]]:
-        """A message for a peer on another host: what is in segments becomes frames."""
+        """A message for a peer that does not share memory (it is on another host, say): segments become frames."""
         if not self.folder:
             return message, frames
         if type(message) is Assign and any(task.shared for task in message.tasks):
@@ -98,7 +124,7 @@ class Sharing:
                 except OSError as error:
                     result.status, result.fault, mine = Status.LOST, Fault("EngineError", "EngineError", str(error)), []
                 result.frames = len(mine)
-                self.released(names)
+                self.released_by(original.id >> CLIENT_SHIFT, names)
             results.append(result)
             sent += mine
         return Results(message.engine, results), sent
@@ -111,7 +137,8 @@ class Sharing:
             self._left_by_engines[number] = self._clock() + GRACE
 
     def client_gone(self, number: int, tasks: Mapping[int, Task]) -> None:
-        """A client has left. Tasks of its own that run on need their data."""
+        """A client has left. Tasks of its own that run on need their data; results on their way to it nobody needs."""
+        self.released(self._in_flight.pop(number, {}))
         if self.folder and self._files("c", number):
             theirs = [task.id for task in tasks.values() if task.shared and task.id >> CLIENT_SHIFT == number]
             self._left_by_clients[number] = theirs

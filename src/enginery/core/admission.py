@@ -37,7 +37,8 @@ class Admission:
         options = task.options
         assert options is not None
         scheduler, book = self._scheduler, self._scheduler.book
-        if not (options.retries or options.targets is not None or options.after or options.follow):
+        needs = options.names or options.values
+        if not (options.retries or options.targets is not None or options.after or options.follow or needs):
             scheduler.place(task)
             return
         rare = self._begin(task)
@@ -45,6 +46,8 @@ class Admission:
             return
         if options.follow is not None and not self._await(task, options.follow, follow=True):
             return
+        if needs:
+            scheduler.places.admit(task, now)
         if not rare.unmet:
             scheduler.place(task)
             return
@@ -132,12 +135,19 @@ class Admission:
     def _settle(self, wait: Wait, number: int, ending: Ending) -> None:
         if wait.settle(number, ending) is _OPEN or not self._decide(wait):
             return
+        self.met(wait.task.id)
+
+    def met(self, task: int) -> None:
+        """One of the conditions that a task waits for is met. Tasks that have ended meanwhile do not matter."""
         scheduler = self._scheduler
-        rare = scheduler.book.rare_of(wait.task.id)
+        waiting = scheduler.book.waiting.get(task)
+        if waiting is None:
+            return
+        rare = scheduler.book.rare_of(task)
         rare.unmet -= 1
         if not rare.unmet:
-            del scheduler.book.waiting[wait.task.id]
-            scheduler.place(wait.task)
+            del scheduler.book.waiting[task]
+            scheduler.place(waiting)
 
     def _decide(self, wait: Wait) -> bool:
         """A dependency is met or impossible. False if that has ended the task."""

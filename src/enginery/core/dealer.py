@@ -13,6 +13,7 @@ from enginery.core.estimates import Estimates
 from enginery.core.functions import Bodies
 from enginery.core.placement import SCHEMES, least_loaded
 from enginery.core.ready import Lane
+from enginery.wire.messages import CLIENT_SHIFT
 
 if TYPE_CHECKING:
     from enginery.core.actions import Outbox
@@ -49,7 +50,8 @@ class Dealer:
         self.hwm = hwm
         self.estimates = Estimates()
         self.bodies = Bodies()
-        self.general = Lane()
+        self.held_back: set[int] = set()  #: clients whose tasks are not given to engines for now
+        self.general = Lane(self.held_back)
         self.lanes: dict[frozenset[int], Lane] = {}
         self.idle: dict[int, EngineRecord] = {}  #: engines without any task
         self._engines = engines
@@ -81,6 +83,8 @@ class Dealer:
             if not any(other in self._engines for other in key):
                 lane = self.lanes.pop(key)
                 self._dirty.pop(key, None)
+                for client in self.held_back:
+                    lane.let_on(client)
                 while lane.live:
                     homeless += lane.take(lane.live)
         return homeless
@@ -149,11 +153,27 @@ class Dealer:
         rare.lane = key
         lane = self.lanes.get(key)
         if lane is None:
-            lane = self.lanes[key] = Lane()
+            lane = self.lanes[key] = Lane(self.held_back)
             for number in key & self._engines.keys():
                 self._engines[number].lanes[key] = None
         lane.push(task, front=front)
         self._dirty[key] = None
+
+    def hold_back(self, client: int) -> None:
+        """Give no more tasks of a client to engines: results for it come faster than it reads."""
+        if client not in self.held_back:
+            for lane in (self.general, *self.lanes.values()):
+                lane.hold_back(client)
+            self.held_back.add(client)
+
+    def let_on(self, client: int) -> None:
+        """A client reads again."""
+        if client in self.held_back:
+            self.held_back.remove(client)
+            for key, lane in (None, self.general), *self.lanes.items():
+                lane.let_on(client)
+                if key is not None:
+                    self._dirty[key] = None
 
     def drop(self, task: int) -> None:
         """A READY task has ended."""
@@ -170,10 +190,13 @@ class Dealer:
     def restriction(self, rare: Rare) -> frozenset[int] | None:
         """The engines a task may go to now, None for any. Engines that failed it are avoided while others are left."""
         allowed = self._allowed(rare)
-        if not rare.excluded and not rare.unsuited:
-            return allowed
-        fit = self.suited(rare)
-        return frozenset(fit - rare.excluded) or frozenset(fit) or allowed
+        if rare.excluded or rare.unsuited:
+            fit = self.suited(rare)
+            allowed = frozenset(fit - rare.excluded) or frozenset(fit) or allowed
+        if rare.near:
+            close = rare.near & self._engines.keys()
+            return frozenset(close if allowed is None else close & allowed) or allowed
+        return allowed
 
     def suited(self, rare: Rare) -> set[int]:
         """The engines now present that a task may go to and that have not turned out to lack what it needs."""
@@ -196,7 +219,7 @@ class Dealer:
         # The way of a single task while the cluster idles. Bench: round trip.
         if self._touched:
             self.settle()
-        if self.general.live or not len(self._open):
+        if self.general.live or not len(self._open) or task.id >> CLIENT_SHIFT in self.held_back:
             return False
         self._hand(self._open.pick(), [task], now, outbox)
         return True
@@ -228,6 +251,8 @@ class Dealer:
             if engine is None:
                 return
             self._give(engine, lane, max(1, lane.live // len(with_room)), now, outbox)
+        if lane.aside:
+            return
         del self.lanes[key]
         for engine in members:
             engine.lanes.pop(key, None)

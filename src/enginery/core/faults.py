@@ -73,6 +73,12 @@ def timed_out(rare: Rare | None, seconds: float) -> Fault:
     return Fault("TaskTimeout", "TaskTimeout", text + history(rare))
 
 
+def value_lost(why: str, rare: Rare | None = None) -> Fault:
+    """A value that was kept on an engine is not there any more."""
+    text = f"A value that was kept on an engine (keep=True) is lost: {why}. Make it again."
+    return Fault("EngineError", "EngineError", text + history(rare))
+
+
 def body_lost(digest: bytes) -> Fault:
     """Nobody has the function of a task any more."""
     text = f"The function (digest {digest.hex()}) is no longer kept by the controller, and its client has left."

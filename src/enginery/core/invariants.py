@@ -51,10 +51,13 @@ def _check_places(scheduler: Scheduler) -> None:
     for lane in (dealer.general, *dealer.lanes.values()):
         ids = lane.ids()
         places.update(ids)
-        assert lane.live == len(ids), f"a lane counts {lane.live} tasks and holds {len(ids)}"
+        assert lane.live + lane.aside == len(ids), f"a lane counts {lane.live} and {lane.aside} tasks, holds {len(ids)}"
     twice = [task for task, count in places.items() if count > 1]
     assert not twice, f"tasks in two places: {twice}"
     assert set(places) == set(book.tasks), f"known but nowhere, or the other way: {set(places) ^ set(book.tasks)}"
+    places_of = scheduler.places
+    assert places_of.holders.keys() == places_of.sizes.keys(), "values without holders, or without a size"
+    assert all(places_of.holders.values()), "a value that nobody has is still known"
     for table in (book.rare, book.frames):
         assert table.keys() <= book.tasks.keys(), f"left over: {table.keys() - book.tasks.keys()}"
     journal = scheduler.journal
@@ -97,6 +100,6 @@ def _check_waiting(scheduler: Scheduler) -> None:
     for task in scheduler.book.waiting:
         assert scheduler.book.rare[task].unmet > 0, f"task {task} waits for nothing"
         awaited = scheduler.admission.awaited_by(task)
-        assert awaited, f"task {task} waits for tasks that nobody will tell it of"
+        assert awaited or scheduler.places.awaits(task), f"task {task} waits for tasks that nobody will tell it of"
         unknown = [other for other in awaited if other not in scheduler.book.tasks]
         assert not unknown, f"task {task} waits for tasks that have ended: {unknown}"

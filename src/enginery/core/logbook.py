@@ -101,6 +101,19 @@ class Taken(Struct, tag="taken"):
     ids: list[int]
 
 
+class Keeps(Struct, tag="keeps"):
+    """An engine keeps values, of so many bytes, by the ids of their tasks."""
+
+    engine: int
+    values: dict[int, int]
+
+
+class Forgot(Struct, tag="forgot"):
+    """Nobody keeps these values any more."""
+
+    values: list[int]
+
+
 class Came(Struct, tag="engine"):
     """An engine joined."""
 
@@ -133,7 +146,23 @@ def tried(task: int, rare: Rare, *, held: bool) -> Tried:
     )
 
 
-Entry = Began | Joined | Gone | Bodies | Accepted | Given | Returned | Tried | Ended | Taken | Came | Overtaken | Left
+Entry = (
+    Began
+    | Joined
+    | Gone
+    | Bodies
+    | Accepted
+    | Given
+    | Returned
+    | Tried
+    | Ended
+    | Taken
+    | Keeps
+    | Forgot
+    | Came
+    | Overtaken
+    | Left
+)
 Page = list[tuple[Entry, list[object]]]
 
 encode = msgspec.msgpack.Encoder().encode

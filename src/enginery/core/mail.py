@@ -32,6 +32,7 @@ UNCOUNTED: Final = frozenset(
         m.Ping,
         m.Pong,
         m.Bye,
+        m.Shares,
         m.Received,
         m.Deliver,
         m.Restart,

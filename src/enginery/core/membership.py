@@ -33,7 +33,12 @@ ASK_EVERY: Final = 1 << 18
 #: Tasks taken back that were not found here and are remembered for a while: they may be between two places.
 KEPT_ABORTS: Final = 1000
 #: What is not said to another controller than the one it was meant for.
-_FLEETING: Final = frozenset({m.Returned, m.Missing, m.Received, m.Ping, m.Pong})
+_FLEETING: Final = frozenset({m.Returned, m.Missing, m.Want, m.Received, m.Ping, m.Pong})
+
+
+#: Begins what stands for a kept value, where else digests of functions stand. Those are shorter.
+_VALUE: Final = b"the value that was kept of task "
+_OF_DATA: Final = frozenset({m.Watch, m.Forget, m.Results, m.Fetch})
 
 
 class Held(msgspec.Struct, gc=False):
@@ -72,8 +77,12 @@ class Membership:
         self.interrupt = 0  #: the task to be interrupted, which ran when that was asked for; taken by the link
         #: told of shared segments of results that have been taken
         self.released: Callable[[list[str]], None] = lambda _names: None
+        self._early: list[tuple[m.ToEngine, list[object]]] = []  #: what was said of data before anybody listened
+        self._data: Callable[[m.ToEngine, list[object]], None] = lambda *said: self._early.append(said)
+        self._come: set[bytes] = set()  #: what tasks were set aside for that is no function, and has come
         self._parked: dict[bytes, list[Held]] = {}  #: balanced tasks set aside until their function comes
-        self._stalled: Held | None = None  #: a direct task that waits for its function; those behind it wait, too
+        self._stalled: Held | None = None  #: a direct task that waits for something; those behind it wait, too
+        self._stalled_for = b""
         self._changed: deque[bytes] = deque()  #: functions of which a task set aside has to be looked at again
         self._not_found: deque[int] = deque()
         self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque()
@@ -130,10 +139,37 @@ class Membership:
         is_asked_for = digest in self._parked
         if held.direct:
             self._stalled = held
+            self._stalled_for = digest
         else:
             self._parked.setdefault(digest, []).append(held)
         if not is_asked_for:
             self.say(m.Missing([digest]))
+
+    def listen(self, hear: Callable[[m.ToEngine, list[object]], None]) -> None:
+        """Have ``hear`` told what the controller says of kept values and watched names, and has said so far.
+
+        Belongs to who holds the line's lock.
+        """
+        self._data = hear
+        for said in self._early:
+            hear(*said)
+        self._early.clear()
+
+    def await_value(self, held: Held, value: int) -> None:
+        """A task uses a value that was asked for: set the task aside until ``resume`` is called."""
+        self.running = -1
+        key = _VALUE + b"%d" % value
+        if held.direct:
+            self._stalled = held
+            self._stalled_for = key
+        else:
+            self._parked.setdefault(key, []).append(held)
+
+    def resume(self, value: int) -> None:
+        """A value has come, or never will."""
+        key = _VALUE + b"%d" % value
+        self._come.add(key)
+        self._changed.append(key)
 
     def _look_again(self) -> None:
         """Something has changed for tasks that were set aside: they go to the front of their queue, or are given up."""
@@ -143,18 +179,24 @@ class Membership:
             for held in reversed(self._parked.pop(digest, [])):
                 if held.task.id in self.aborted:
                     self._give_up(held.task.id)
-                elif digest in self.bodies:
+                elif self._is_here(digest):
                     self.balanced.appendleft(held)
                 else:
                     waiting.append(held)
             if waiting:
                 self._parked[digest] = waiting[::-1]
             stalled = self._stalled
-            if stalled is not None and (stalled.task.function in self.bodies or stalled.task.id in self.aborted):
+            if stalled is not None and (self._is_here(self._stalled_for) or stalled.task.id in self.aborted):
                 self.direct.appendleft(stalled)  # if it was taken back, ``take`` sees to it
                 self._stalled = stalled = None
-            if waiting or (stalled is not None and stalled.task.function == digest):
+            self._come.discard(digest)
+            if digest.startswith(_VALUE):
+                continue
+            if waiting or (stalled is not None and self._stalled_for == digest):
                 self.say(m.Missing([digest]))  # it came, and has gone again before this thread could use it
+
+    def _is_here(self, key: bytes) -> bool:
+        return key in self.bodies or key in self._come
 
     def finished(self, result: m.Result, buffers: list[memoryview]) -> None:
         """A task has ended."""
@@ -205,6 +247,8 @@ class Membership:
             self._hand_back(message.count)
         elif type(message) is m.Abort:
             self._abort(message.ids, interrupt=message.interrupt)
+        elif type(message) in _OF_DATA:
+            self._data(message, frames)
         elif type(message) is m.Release:
             self.released(message.names)
         elif type(message) is m.Ping:
@@ -265,7 +309,7 @@ class Membership:
         aside = {one.task.id: digest for digest, parked in tuple(self._parked.items()) for one in tuple(parked)}
         stalled = self._stalled
         if stalled is not None:
-            aside[stalled.task.id] = stalled.task.function
+            aside[stalled.task.id] = self._stalled_for
         for task in ids:
             if task in queued:
                 self._give_up(task)
@@ -351,17 +395,23 @@ class Membership:
             self._forget_work()
         self._ready = deque(again) if again else self._outgoing
         if welcome.epoch != before.epoch and (self._parked or self._stalled is not None):
-            for digest in {*self._parked, *([self._stalled.task.function] if self._stalled is not None else [])}:
-                self.say(m.Missing([digest]))  # nobody remembers that it was asked for
+            self._ask_anew()
+
+    def _ask_anew(self) -> None:
+        """Nobody remembers what was asked for."""
+        for key in {*self._parked, *([self._stalled_for] if self._stalled is not None else [])}:
+            self.say(m.Want([int(key.removeprefix(_VALUE))]) if key.startswith(_VALUE) else m.Missing([key]))
 
     def _keep_results(self, again: list[tuple[bytes, list[object]]]) -> None:
-        """Of what was under way only results are said to another controller."""
+        """Of what was under way only results and what is kept are said to another controller."""
         assert self.mail is not None
         decoded = [(m.decode_from_engine(header), header, frames) for header, frames in again]
-        done = [(message, header, frames) for message, header, frames in decoded if type(message) is m.Done]
-        self.mail.restart([(header, frames) for _, header, frames in done])
+        lasting = [each for each in decoded if type(each[0]) in {m.Done, m.Holds}]
+        self.mail.restart([(header, frames) for _, header, frames in lasting])
         self._ended = deque(
-            (at, [result.id for result in message.results]) for at, (message, _, _) in enumerate(done, 1)
+            (at, [result.id for result in message.results])
+            for at, (message, _, _) in enumerate(lasting, 1)
+            if type(message) is m.Done
         )
 
     def _forget_work(self) -> None:

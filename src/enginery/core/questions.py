@@ -36,7 +36,7 @@ def queue_status(scheduler: Scheduler, targets: list[int] | None, *, verbose: bo
     if verbose:
         status["unassigned"] = [*waiting, *(task for lane in lanes for task in lane.ids())]
     else:
-        status["unassigned"] = len(waiting) + sum(lane.live for lane in lanes)
+        status["unassigned"] = len(waiting) + sum(lane.live + lane.aside for lane in lanes)
     return status
 
 
@@ -49,7 +49,8 @@ def statistics(scheduler: Scheduler) -> dict[str, object]:
         "clients": len(scheduler.clients),
         "unfinished": len(scheduler.book.tasks),
         "waiting": len(scheduler.book.waiting),
-        "ready": scheduler.dealer.general.live + sum(lane.live for lane in scheduler.dealer.lanes.values()),
+        "ready": sum(lane.live + lane.aside for lane in (scheduler.dealer.general, *scheduler.dealer.lanes.values())),
+        "held_back": len(scheduler.dealer.held_back),
         "assigned": sum(len(e.balanced) + len(e.direct) for e in scheduler.engines.values()),
         "functions": len(scheduler.dealer.bodies),
         "scheme": scheduler.dealer.scheme_name,
@@ -103,6 +104,9 @@ def _reason(scheduler: Scheduler, task: int, now: float) -> str:
 
 def _waits_for(scheduler: Scheduler, task: int) -> str:
     ids = scheduler.admission.awaited_by(task)
+    names = scheduler.places.awaits(task)
+    if names and not ids:
+        return f"It waits for {', '.join(map(repr, names[:NAMED]))}, which no engine is known to have yet."
     parts = []
     for other in ids[:NAMED]:
         state, engine = scheduler.locate(other)
@@ -133,6 +137,8 @@ def _stands_at(scheduler: Scheduler, engine: EngineRecord, task: int, now: float
 def _is_ready(scheduler: Scheduler, task: int) -> str:
     if not scheduler.engines:
         return "It is ready to run, but no engines are registered."
+    if task >> CLIENT_SHIFT in scheduler.dealer.held_back:
+        return "It is ready to run, but its client has not read the results that were sent before."
     rare = scheduler.book.rare.get(task)
     lane = rare.lane if rare is not None else None
     place = scheduler.dealer.ahead_of(task) + 1

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from enginery.wire.messages import CLIENT_SHIFT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from enginery.wire.messages import Task
 
 #: A lane is swept when it holds this many more dead entries than live ones.
@@ -59,25 +61,32 @@ class Bands:
 class Lane:
     """Ready tasks with the same restriction on engines. Clients take turns.
 
-    A task that ends while it stands here is not searched for: its id is noted as dead and its entry passed over.
+    A task that ends while it stands here is not searched for: its id is noted as dead and its entry passed over. Clients
+    that are held back have no turn; their tasks stand aside.
     """
 
-    __slots__ = ("_bands", "_dead", "_turns", "live")
+    __slots__ = ("_aside", "_bands", "_dead", "_held_back", "_turns", "aside", "live")
 
-    def __init__(self) -> None:
+    def __init__(self, held_back: Collection[int] = ()) -> None:
+        """``held_back`` are the clients that have no turn now; tell of changes by ``hold_back`` and ``let_on``."""
         self._bands: dict[int, Bands] = {}
         self._turns: deque[int] = deque()
         self._dead: set[int] = set()
-        self.live = 0
+        self._held_back = held_back
+        self._aside: dict[int, Bands] = {}  #: of clients that are held back
+        self.live = 0  #: tasks that may be taken
+        self.aside = 0  #: tasks of clients that are held back
 
     def extend(self, client: int, tasks: list[Task]) -> None:
         """Add tasks of one client that have no options, in order."""
         if not tasks:
             return
         normal = self._of(client).normal
-        before = len(normal)
         normal.extend(tasks)
-        self.live += len(normal) - before
+        if client in self._aside:
+            self.aside += len(tasks)
+        else:
+            self.live += len(tasks)
 
     def push(self, task: Task, *, front: bool = False) -> None:
         """Add a task; at the front when it has waited its turn before."""
@@ -87,7 +96,32 @@ class Lane:
             queue.appendleft(task)
         else:
             queue.append(task)
-        self.live += 1
+        if self._aside and task.id >> CLIENT_SHIFT in self._aside:
+            self.aside += 1
+        else:
+            self.live += 1
+
+    def hold_back(self, client: int) -> None:
+        """A client is among those held back now."""
+        bands = self._bands.pop(client, None)
+        if bands is not None:
+            self._turns.remove(client)
+            self._aside[client] = bands
+            self._count(bands, aside=True)
+
+    def let_on(self, client: int) -> None:
+        """A client is not held back any more."""
+        bands = self._aside.pop(client, None)
+        if bands is not None:
+            self._count(bands, aside=False)
+            self._bands[client] = bands
+            self._turns.append(client)
+
+    def _count(self, bands: Bands, *, aside: bool) -> None:
+        dead = self._dead.intersection([task.id for task in bands.tasks()])
+        moved = len(bands.tasks()) - len(dead)
+        self.aside += moved if aside else -moved
+        self.live -= moved if aside else -moved
 
     def peek(self) -> Task:
         """The task that ``take`` would give first. ``live`` must be positive."""
@@ -129,29 +163,41 @@ class Lane:
     def drop(self, task: int) -> None:
         """A task that stands here has ended."""
         self._dead.add(task)
-        self.live -= 1
-        if len(self._dead) > self.live + SWEEP_AT:
-            alive = [t for bands in self._bands.values() for t in bands.tasks() if t.id not in self._dead]
+        if self._aside and task >> CLIENT_SHIFT in self._aside:
+            self.aside -= 1
+        else:
+            self.live -= 1
+        if len(self._dead) > self.live + self.aside + SWEEP_AT:
+            alive = [t for bands in self._all() for t in bands.tasks() if t.id not in self._dead]
             self._bands.clear()
+            self._aside.clear()
             self._turns.clear()
             self._dead.clear()
-            self.live = 0
+            self.live = self.aside = 0
             for one in alive:
                 self.push(one)
 
     def ids(self) -> list[int]:
         """Ids of all live tasks, client by client. Linear: for questions and checks only."""
-        return [t.id for bands in self._bands.values() for t in bands.tasks() if t.id not in self._dead]
+        return [t.id for bands in self._all() for t in bands.tasks() if t.id not in self._dead]
+
+    def _all(self) -> list[Bands]:
+        return [*self._bands.values(), *self._aside.values()]
 
     def ahead_of(self, task: int) -> int:
         """How many live tasks of the same client stand before this one. Linear: for questions only."""
-        bands = self._bands.get(task >> CLIENT_SHIFT)
+        client = task >> CLIENT_SHIFT
+        bands = self._bands.get(client) or self._aside.get(client)
         ids = [t.id for t in bands.tasks() if t.id not in self._dead] if bands is not None else []
         return ids.index(task) if task in ids else 0
 
     def _of(self, client: int) -> Bands:
         bands = self._bands.get(client)
-        if bands is None:
+        if bands is None and client in self._aside:
+            return self._aside[client]
+        if bands is None and client in self._held_back:
+            bands = self._aside[client] = Bands()
+        elif bands is None:
             bands = self._bands[client] = Bands()
             self._turns.append(client)
         return bands

@@ -43,6 +43,7 @@ class Recall:
         self.departed: dict[int, None] = {}  #: clients that have left
         self.engines: dict[int, EngineInfo] = {}
         self.overtaken: set[int] = set()
+        self.kept: dict[int, dict[int, int]] = {}  #: by engine: sizes of values by task
         self.bodies: dict[bytes, bytes] = {}
         self.highest_engine = -1
         self.highest_client = 0
@@ -93,6 +94,13 @@ class Recall:
             case book.Left():
                 self.engines.pop(entry.engine, None)
                 self.overtaken.discard(entry.engine)
+                self.kept.pop(entry.engine, None)
+            case book.Keeps():
+                self.kept.setdefault(entry.engine, {}).update(entry.values)
+            case book.Forgot():
+                for values in self.kept.values():
+                    for value in entry.values:
+                        values.pop(value, None)
             case _:
                 pass
 
@@ -139,6 +147,8 @@ class Recall:
             engine.leaving = True
             engine.disordered = number in self.overtaken
             scheduler.dealer.join(engine)
+            for value, size in self.kept.get(number, {}).items():
+                scheduler.places.keep(number, value, size)
         scheduler.dealer.bodies.store(self.bodies, scheduler.outbox)
         scheduler.book.tasks.update(self.tasks)
         scheduler.book.frames.update(self.frames)
@@ -157,6 +167,8 @@ class Recall:
         engine = scheduler.engines.get(self.given.get(task.id, self.targets.get(task.id, -1)))
         if engine is None:
             return False
+        if task.options is not None and task.options.values:
+            scheduler.places.use(scheduler.book.rare_of(task.id), task.options.values)
         if task.id in self.targets:
             engine.direct[task.id] = task
             return True
@@ -183,6 +195,12 @@ def written(scheduler: Scheduler, unheard: Iterable[Unheard], epoch: int) -> boo
     page += [(book.Gone(number), []) for number in scheduler.departed]
     page += [(book.Came(engine.info), []) for engine in scheduler.engines.values()]
     page += [(book.Overtaken(number), []) for number, engine in scheduler.engines.items() if engine.disordered]
+    for number in scheduler.engines:
+        values = {
+            value: size for value, size in scheduler.places.sizes.items() if number in scheduler.places.where(value)
+        }
+        if values:
+            page.append((book.Keeps(number, values), []))
     page.append((book.Bodies(scheduler.dealer.bodies.known()), []))
     page += [(book.Ended(engine, [result]), frames) for engine, result, frames in unheard]
     page += _tasks_written(scheduler)
@@ -197,6 +215,8 @@ def _tasks_written(scheduler: Scheduler) -> book.Page:
     page: book.Page = []
     targets = {task: number for number, engine in scheduler.engines.items() for task in engine.direct}
     for task in scheduler.book.tasks.values():
+        if not task.id >> CLIENT_SHIFT:
+            continue  # the controller's own: asked for anew
         target = [targets[task.id]] if task.id in targets else None
         page.append((book.Accepted([task], target), kept[task.id] if task.frames else []))
     for number, engine in scheduler.engines.items():

@@ -22,11 +22,14 @@ from enginery.core.book import Book
 from enginery.core.dealer import Dealer
 from enginery.core.engines import ClientRecord, EngineRecord
 from enginery.core.ledger import Ending
+from enginery.core.places import Places
 from enginery.core.stories import Stories
 from enginery.core.tasks import State
 from enginery.wire.messages import (
     CLIENT_SHIFT,
+    LACKS,
     Abort,
+    Action,
     Assign,
     Departure,
     EngineInfo,
@@ -41,7 +44,7 @@ from enginery.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from enginery.core.actions import Action
+    from enginery.core import actions
     from enginery.core.journal import Journal
     from enginery.core.logbook import Logbook
     from enginery.core.placement import Random
@@ -88,6 +91,7 @@ class Scheduler:
         self.book = Book()
         self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
         self.admission = Admission(self)
+        self.places = Places(self)
         self.stories = Stories()
         self.counts = {
             "joined": 0,
@@ -146,6 +150,8 @@ class Scheduler:
         client = self.clients.pop(number, None)
         if client is not None:
             client.connected = False
+            self.dealer.let_on(number)
+            self.places.client_left(number)
             if self.logbook is not None:
                 self.settle()
                 self.logbook.note(entries.Gone(number))
@@ -243,6 +249,11 @@ class Scheduler:
             self.journal.direct.add(task.id)
         if frames and (self.journal is not None or self.logbook is not None):
             self.book.frames[task.id] = frames  # another controller may have to send them again
+        if task.options is not None and task.options.values:
+            self.places.use(self.book.rare_of(task.id), task.options.values)
+        if task.action == Action.FETCH:
+            self.places.fetch(task, target)
+            return
         engine = self.engines.get(target)
         if engine is None:
             self.end(task, faults.result_of(task.id, Status.LOST, faults.no_such_engine(target, sorted(self.engines))))
@@ -255,6 +266,8 @@ class Scheduler:
         if not engine.load:
             engine.progressed = now
         engine.direct[task.id] = task
+        if task.action == Action.PUSH:
+            self.places.will_have(engine, task)
         self.dealer.refresh(engine)
 
     def abort_requested(self, client: ClientRecord, ids: list[int], *, interrupt: bool = False) -> None:
@@ -295,6 +308,7 @@ class Scheduler:
         engine = EngineRecord(EngineInfo(number, uuid, pid, host, engine_set), now)
         self.engines[number] = engine
         self.dealer.join(engine)
+        self.places.engine_joined(engine)
         if self.logbook is not None:
             self.logbook.note(entries.Came(engine.info))
         self._tell_clients(News(joined=[engine.info]))
@@ -329,6 +343,7 @@ class Scheduler:
         engine = self.engines[number]
         engine.leaving = False
         engine.progressed = now
+        self.places.engine_joined(engine)  # names that are watched since it left
         self.dealer.refresh(engine)
 
     def engine_retires(self, number: int) -> None:
@@ -373,6 +388,7 @@ class Scheduler:
         if engine is None:
             return
         self._departing = engine.info
+        self.places.engine_left(engine, reason)
         homeless = self.dealer.leave(engine)
         if engine.retiring:
             self._retiring = [each for each in self._retiring if each is not engine]
@@ -414,8 +430,10 @@ class Scheduler:
                 task = engine.balanced.pop(task_id)
                 self.dealer.ended(engine, task.function, 1, None)
                 self._put_back(task, self.book.rare.get(task_id))
-        for task in engine.direct.values():
-            if task.id not in held:
+        for task in list(engine.direct.values()):
+            if task.action == Action.FETCH:
+                self.places.send(engine, task)
+            elif task.id not in held:
                 if task.function and task.function not in engine.functions:
                     self.dealer.bodies.introduce(engine, task.function, self.outbox)
                 batch, out = self.outbox.assignment(number, direct=True)
@@ -515,6 +533,8 @@ class Scheduler:
                 rare = book.rare.pop(number, None)
                 if rare is not None and rare.attempts:
                     self.stories.keep(number, rare, Result(number, Status.OK, b""), engine.info.id)
+                if rare is not None and rare.values:
+                    self.places.used(rare.values)
                 book.frames.pop(number, None)
         record = self.clients.get(client)
         if record is not None:
@@ -534,6 +554,7 @@ class Scheduler:
             if task is None:
                 self.counts["stale"] += 1
                 return
+            self.places.direct_ended(engine, task, result)
         else:
             ran = result.finished - result.started if result.started else None
             self.dealer.ended(engine, task.function, 1, ran)
@@ -618,6 +639,7 @@ class Scheduler:
             task = self.book.waiting.get(number)
             if task is not None and task.options is not None:
                 self.fail(task, faults.timed_out(self.book.rare.get(number), task.options.timeout or 0.0))
+        self.places.tick(now)
         for engine, count in self.dealer.stuck(now):
             engine.asked_back = engine.stuck = True
             self.dealer.refresh(engine)
@@ -625,17 +647,17 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When ``tick`` has to be called next, None if only a stimulus can change anything."""
-        steal = self.dealer.steal_due()
-        if not self._deadlines:
-            return steal
-        first = self._deadlines[0][0]
-        return first if steal is None else min(first, steal)
+        first = self._deadlines[0][0] if self._deadlines else None
+        return min(
+            (due for due in (first, self.dealer.steal_due(), self.places.next_deadline()) if due is not None),
+            default=None,
+        )
 
     def has_actions(self) -> bool:
         """Whether ``take_actions`` would give anything."""
         return bool(len(self.outbox) or self.dealer.has_work())
 
-    def take_actions(self, now: float) -> list[Action]:
+    def take_actions(self, now: float) -> list[actions.Action]:
         """Deal what can be dealt, and hand over everything to be performed."""
         if self.journal is not None:
             self.journal.now = now
@@ -681,6 +703,9 @@ class Scheduler:
         """Queue a task that no engine and no lane holds, or end it if no engine may ever run it."""
         rare = self.book.rare.get(task.id)
         if rare is not None:
+            if rare.seeks and (fault := self.places.aim(task, rare)) is not None:
+                self.fail(task, fault)
+                return
             allowed = self.dealer.restriction(rare)
             if allowed is not None and not any(number in self.engines for number in allowed):
                 self.fail(task, faults.no_target_left(rare, sorted(allowed)))
@@ -705,7 +730,7 @@ class Scheduler:
         rare = self.book.rare.get(task.id)
         if (rare is not None and rare.attempts) or (result.status and result.status != Status.ABORTED):
             self.stories.keep(task.id, rare, result, engine)
-        if self.journal is not None:
+        if self.journal is not None and task.id >> CLIENT_SHIFT:
             holder = self.engines.get(engine)
             info = holder.info if holder is not None else self._departing
             self.journal.finished(info, task, result, self.book.frames.get(task.id, ()), frames)
@@ -721,6 +746,10 @@ class Scheduler:
             batch, out = self.outbox.results(client.number, engine)
             batch.append(result)
             out += frames
+        elif not task.id >> CLIENT_SHIFT:
+            self.places.fetched(task.id, result, frames)
+        if rare is not None and rare.values:
+            self.places.used(rare.values)
         if self.admission:
             self.admission.wake(task.id, ending)
 
@@ -756,9 +785,16 @@ class Scheduler:
         if result.status == Status.ABORTED or (rare is None and not unmet):
             return False
         rare = self.book.rare_of(task.id)
+        lacks = fault is not None and fault.kind == LACKS
+        if fault is not None and lacks:
+            fault.kind = "remote"
+            rare.unsuited |= {engine}
+            unmet = self.places.is_elsewhere(task, rare)
         if rare.stopping or not (unmet or rare.retries_left > 0):
             return False
-        if fault is not None and unmet:
+        if lacks:
+            pass
+        elif fault is not None and unmet:
             rare.unsuited |= {engine}
             if not self.dealer.suited(rare):
                 result.status = Status.UNRUNNABLE

@@ -31,9 +31,9 @@ class Scope(StrEnum):
 
 Messages = frozenset[type]
 
-_COURTESY: Final[Messages] = frozenset({m.Ping, m.Pong, m.Received, m.Bye})
+_COURTESY: Final[Messages] = frozenset({m.Ping, m.Pong, m.Shares, m.Received, m.Bye})
 _WATCH: Final[Messages] = _COURTESY | {m.ClientHello, m.Query}
-_SUBMIT: Final[Messages] = _WATCH | {m.Functions, m.Submit, m.Direct, m.Abort, m.Release}
+_SUBMIT: Final[Messages] = _WATCH | {m.Functions, m.Submit, m.Direct, m.Abort, m.Release, m.Forget}
 _ADMIN: Final[Messages] = _SUBMIT | {m.Signal, m.Shutdown}
 _ENGINE: Final[Messages] = _COURTESY | {
     m.EngineHello,
@@ -42,6 +42,8 @@ _ENGINE: Final[Messages] = _COURTESY | {
     m.Said,
     m.Returned,
     m.Missing,
+    m.Holds,
+    m.Want,
     m.EngineExited,
     m.Release,
 }
@@ -67,6 +69,7 @@ QUESTIONS: Final[dict[str, Scope]] = {
     "statistics": Scope.WATCH,
     "story": Scope.WATCH,
     "unknown": Scope.WATCH,
+    "where": Scope.WATCH,
     "why": Scope.WATCH,
     "key_create": Scope.ADMIN,
     "key_list": Scope.ADMIN,

@@ -41,17 +41,23 @@ class Rare:
         "deaths",
         "excluded",
         "lane",
+        "near",
         "place",
         "retries_left",
+        "seeks",
         "stopping",
         "targets",
         "unmet",
         "unsuited",
+        "values",
     )
 
     def __init__(self) -> None:
         self.targets: frozenset[int] | None = None  #: engines allowed by the user
         self.place: frozenset[int] | None = None  #: engines allowed by ``follow``
+        self.near: frozenset[int] = frozenset()  #: engines that have what it needs, taken while any of them may be
+        self.seeks = False  #: it needs what only some engines have
+        self.values: list[int] = []  #: the kept values it uses
         self.excluded: set[int] = set()  #: engines that failed it, avoided while others are left
         self.unsuited: frozenset[int] = frozenset()  #: engines that do not meet its requirement, never tried again
         self.lane: frozenset[int] | None = None  #: the lane it stands in while READY

@@ -144,6 +144,8 @@ class Link:
             self.sharing.pool.close()  # its files are gone with the other controller
             self.sharing = Sharing(welcome.runtime, self.member.id)
             self.member.released = self.sharing.pool.release
+            if self.sharing.folder:
+                self.member.say(m.Shares())
             self._epoch, self._returns = welcome.epoch, welcome.returns
 
     def lost(self, why: str) -> bool:

@@ -14,11 +14,12 @@ from enginery.core.sharing import WORTH
 from enginery.engine.cells import Cells
 from enginery.engine.failures import Failures
 from enginery.engine.interrupts import Interrupts, wake_main_thread
+from enginery.engine.kept import Kept, ValueLost
 from enginery.engine.output import Outputs
 from enginery.errors import UnmetDependency, describe_exception
 from enginery.wire.callables import unpack_function
 from enginery.wire.exceptions import pack_exception
-from enginery.wire.messages import Action, Fault, Result, Status
+from enginery.wire.messages import LACKS, Action, Fault, Result, Status
 from enginery.wire.reference import Reference, resolved
 from enginery.wire.serialize import EMPTY_CALL, NONE, pack, unpack, unpack_call
 
@@ -50,6 +51,10 @@ _ABORTED: Final = int(Status.ABORTED)
 _APPLY: Final = int(Action.APPLY)
 
 
+class _Lacking(NameError):
+    """A name that the arguments of a balanced task refer to is not here. Another engine may have it."""
+
+
 class Runner:
     """The main thread of an engine."""
 
@@ -71,6 +76,9 @@ class Runner:
         self.outputs = Outputs(self._member.say_output, link.flush_soon, logs=logs, backlog=self._member.unheard)
         self.cells = Cells(namespace, self.outputs, config=options.shell, profile_dir=options.profile_dir)
         self.failures = Failures()
+        self.kept = Kept(link, namespace.variables)
+        with link.line.lock:
+            self._member.listen(self.kept.heard)
         self._actions: dict[int, Callable[[Held], Any]] = {
             Action.APPLY: self._apply,
             Action.MAP: self._map,
@@ -78,6 +86,7 @@ class Runner:
             Action.PUSH: lambda held: namespace.push(self._unpack(held)),
             Action.PULL: lambda held: namespace.pull(self._unpack(held)),
             Action.CLEAR: lambda _held: self.cells.clear(),
+            Action.FETCH: lambda held: self.kept.find(int(held.task.payload)),
             Action.DEBUG: lambda held: self.failures.obey(self._unpack(held)),
         }
         link.on_tick = self.outputs.flush
@@ -140,6 +149,8 @@ class Runner:
                     link.flush()
                     continue
                 self._body = body  # the link's thread may let go of it before it is used
+            if task.options is not None and task.options.values and self._awaits(held, task.options.values):
+                continue
             if unsent:
                 if durations.get(function, 1.0) > SHORT:
                     link.flush()  # nobody shall wait for a result because a long task follows
@@ -164,6 +175,14 @@ class Runner:
         if unsent or member.has_unsent():
             link.flush()
 
+    def _awaits(self, held: Held, values: list[int]) -> bool:
+        """Whether a task has to be set aside because values that it uses are elsewhere."""
+        missing = self.kept.missing(values)
+        if missing:
+            self._member.await_value(held, missing[0])
+            self._link.flush()
+        return bool(missing)
+
     def _run(self, held: Held) -> float:
         """Run one task and hand in its result. Returns when it ended, by the wall clock."""
         task, member, outputs = held.task, self._member, self.outputs
@@ -173,8 +192,12 @@ class Runner:
         try:
             if task.shared is not None:
                 held = self._link.sharing.complete(held)
+            if task.options is not None and task.options.names and not held.direct:
+                self._check_names(task.options.names)
             self._interruptible = True
             value = self._apply(held) if task.action == _APPLY else self._actions[task.action](held)
+            if task.options is not None and task.options.keep:
+                value = self.kept.keep(number, value)
             if value is None:
                 head = NONE
             else:
@@ -198,6 +221,7 @@ class Runner:
         sure = finished - self._last_flush > FLUSH_EVERY or not (member.balanced or member.direct)
         self._durations[task.function] = seconds = finished - started
         outputs.end(seconds, sure=sure)
+        self.kept.look()
         member.running = outputs.task = -1
         member.finished(result, buffers)
         return finished
@@ -211,6 +235,10 @@ class Runner:
             self.failures.keep(task.id, error)
         kind = type(error).__name__ if issubclass(type(error), UnmetDependency) else "remote"
         status = _ERROR
+        if isinstance(error, ValueLost):
+            kind = ename = "EngineError"
+        elif isinstance(error, _Lacking):
+            kind, ename = LACKS, "NameError"
         if task.id in self._member.aborted:
             self._member.aborted.discard(task.id)
             if isinstance(error, KeyboardInterrupt):
@@ -224,6 +252,12 @@ class Runner:
             )
         payload = pack_exception(error) if kind == "remote" else b""
         return Result(task.id, status, payload, 0, started, finished, Fault(kind, ename, evalue, traceback))
+
+    def _check_names(self, names: list[str]) -> None:
+        name = self.kept.lacking(names)
+        if name is not None:
+            msg = f"name {name!r} is not defined"
+            raise _Lacking(msg)
 
     # --- what tasks do ------------------------------------------------------------------------------------------
 

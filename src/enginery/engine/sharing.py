@@ -7,26 +7,30 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.core.membership import Held
 from enginery.core.sharing import own, put_together, set_aside
+from enginery.net.segment_folder import usable
 from enginery.net.segments import Pool, read_segment
 
 if TYPE_CHECKING:
     from enginery.wire.messages import Result
 
-#: Seconds that a client has to take a result before its memory may be used again.
-LEASE: Final = 60.0
+#: Seconds after which the memory of a result may be used again although nobody has said that it was taken. The controller
+#: says so for clients that leave, so this is for what gets lost on the way.
+LEASE: Final = 3600.0
 
 
 class Sharing:
     """The shared memory of one engine. Thread-safe."""
 
     def __init__(self, folder: str, number: int) -> None:
-        """``folder`` is empty where there is no shared memory."""
+        """``folder`` is empty where there is no shared memory; one that is not here counts as none."""
+        self.folder = folder = usable(folder)
         self.pool = Pool(folder, f"e{number}")
-        self._read = partial(read_segment, folder)
+        #: Gives the contents of a segment by name and size. Raises OSError if it is not there.
+        self.read = partial(read_segment, folder)
 
     def complete(self, held: Held) -> Held:
         """The task with its payload in place and all its buffers as frames. Raises OSError if they are not there."""
-        held.task.payload, frames = put_together(held.task, held.frames, self._read)
+        held.task.payload, frames = put_together(held.task, held.frames, self.read)
         held.task.shared = None
         return Held(held.task, frames, held.direct)
 

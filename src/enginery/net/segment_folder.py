@@ -7,6 +7,7 @@ A folder is in use as long as its maker, or a process that has inherited the des
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -19,6 +20,8 @@ from enginery.net.addresses import list_folder, make_private, segments_base
 
 if sys.platform == "linux":
     import fcntl
+
+log = logging.getLogger("enginery.net")
 
 LOCK: Final = "lock"
 #: Where there is less than this, others need it more: containers often have 64 MiB.
@@ -61,6 +64,16 @@ def make_segment_folder() -> SegmentFolder | None:
     except OSError:
         pass  # such as a base that belongs to somebody else: sockets will do
     return None
+
+
+def usable(folder: str) -> str:
+    """The folder, if this process has it, else nothing: a container may share a cluster's sockets and not its memory."""
+    if folder and not os.access(f"{folder}/{LOCK}", os.R_OK | os.W_OK):
+        log.warning(
+            "the cluster's shared memory (%s) is not here: large buffers take the slower way by sockets", folder
+        )
+        return ""
+    return folder
 
 
 def sweep_segment_folders() -> list[Path]:

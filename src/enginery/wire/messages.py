@@ -36,6 +36,7 @@ class Action(IntEnum):
     PULL = 4  #: evaluate names or expressions
     CLEAR = 5  #: forget everything the user put into the namespace
     DEBUG = 6  #: look at the frames of a task that failed here
+    FETCH = 7  #: hand out the value that was kept of the task whose id is the payload; comes in a ``Fetch``
 
 
 class Status(IntEnum):
@@ -48,6 +49,8 @@ class Status(IntEnum):
     UNRUNNABLE = 4  #: it could never run: dependency, target, timeout, or a function nobody has
 
 
+#: Kind of the fault of a task that did not find the names it refers to on its engine, and has not begun.
+LACKS: Final = "lacks"
 #: How many of something there are; where messages are decoded, all else is rejected.
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 #: How many messages there were: more than that of anything else.
@@ -82,7 +85,11 @@ class Dependency(Struct, array_like=True, frozen=True):
 
 
 class Options(Struct, array_like=True):
-    """What only some tasks carry. Durations are seconds."""
+    """What only some tasks carry. Durations are seconds.
+
+    With ``keep`` the value stays on the engine, and the result says only what it is. ``values`` are ids of tasks whose
+    kept values it uses. ``names`` are those it refers to on its engine; those it sets if it is a push.
+    """
 
     targets: list[int] | None = None
     after: Dependency | None = None
@@ -92,6 +99,9 @@ class Options(Struct, array_like=True):
     label: str = ""
     priority: int = 0
     time_limit: float | None = None  #: how long it may run
+    keep: bool = False
+    names: list[str] | None = None
+    values: list[TaskId] | None = None
 
 
 class Task(Struct, array_like=True, gc=False):
@@ -258,6 +268,16 @@ class Release(Struct, tag="release"):
     names: list[str]
 
 
+class Forget(Struct, tag="forget"):
+    """Kept values that nobody will ask for any more, by the ids of their tasks."""
+
+    values: list[TaskId]
+
+
+class Shares(Struct, tag="shares"):
+    """The sender has found the folder of shared segments that its welcome names. Until it says so, it gets frames."""
+
+
 class Ping(Struct, tag="ping"):
     """Are you there? Answered by ``Pong`` with the same number. Either side may ask."""
 
@@ -324,6 +344,20 @@ class Returned(Struct, tag="returned"):
     """Tasks handed back unbegun, in answer to ``Return``."""
 
     ids: list[int]
+
+
+class Holds(Struct, tag="holds"):
+    """What the engine has now: kept values, with their sizes in bytes; watched names; and watched names it has not."""
+
+    values: dict[TaskId, int] = {}
+    names: list[str] = []
+    lacks: list[str] = []
+
+
+class Want(Struct, tag="want"):
+    """Kept values of other engines that tasks here use. Each comes in ``Results``, under the id of its task."""
+
+    values: list[TaskId]
 
 
 class Missing(Struct, tag="missing"):
@@ -399,6 +433,19 @@ class Assign(Struct, tag="assign"):
     direct: bool = False
 
 
+class Fetch(Struct, tag="fetch"):
+    """Hand out kept values, even while a task runs."""
+
+    tasks: list[Task]
+
+
+class Watch(Struct, tag="watch"):
+    """Say which of these names you have, now and whenever that changes; ``stop`` to do so for some."""
+
+    names: list[str]
+    stop: list[str] = []
+
+
 class Return(Struct, tag="return"):
     """Hand back up to ``count`` balanced tasks you have not begun: another engine is idle."""
 
@@ -406,7 +453,7 @@ class Return(Struct, tag="return"):
 
 
 class Results(Struct, tag="results"):
-    """Results for a client, all from ``engine`` (-1: from the controller itself)."""
+    """Results for a client, all from ``engine`` (-1: from the controller itself); to an engine: the values it wants."""
 
     engine: int
     results: list[Result]
@@ -477,13 +524,29 @@ FromClient = (
     | Signal
     | Shutdown
     | Release
+    | Forget
+    | Shares
     | Ping
     | Pong
     | Received
     | Bye
 )
 FromEngine = (
-    EngineHello | Done | Said | Returned | Missing | NannyHello | EngineExited | Release | Ping | Pong | Received | Bye
+    EngineHello
+    | Done
+    | Said
+    | Returned
+    | Missing
+    | Holds
+    | Want
+    | NannyHello
+    | EngineExited
+    | Release
+    | Shares
+    | Ping
+    | Pong
+    | Received
+    | Bye
 )
 ToClient = Welcome | Refused | Results | Outputs | News | Missing | Answer | Release | Ping | Pong | Received | Bye
 ToEngine = (
@@ -491,6 +554,10 @@ ToEngine = (
     | Refused
     | Functions
     | Assign
+    | Fetch
+    | Results
+    | Watch
+    | Forget
     | Return
     | Abort
     | Release

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ast
+import builtins
+from collections.abc import Iterable
+from typing import Any, Final
+
+#: Names that every engine has.
+_BUILTIN: Final = frozenset({*dir(builtins), "engine_id", "__name__"})
 
 
 class Reference:
@@ -31,12 +37,41 @@ class Reference:
     def __reduce__(self) -> tuple[type[Reference], tuple[str]]:
         return Reference, (self.name,)
 
+    def names(self) -> list[str]:
+        """The names of the engine's namespace that the expression begins with. None for what is no expression."""
+        if self.name.isidentifier():
+            return [] if self.name in _BUILTIN else [self.name]
+        try:
+            nodes = list(ast.walk(ast.parse(self.name.strip(), mode="eval")))
+        except (SyntaxError, ValueError, RecursionError):
+            return []  # the engine will say what is wrong with it
+        names = dict.fromkeys(node.id for node in nodes if isinstance(node, ast.Name))
+        own = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+        own |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        return [name for name in names if name not in own and name not in _BUILTIN]
+
     def resolve(self, namespace: dict[str, Any]) -> Any:
         """Return the value of the expression in ``namespace``. Raises what evaluating it raises."""
         try:
             return namespace[self.name]
         except KeyError:
             return eval(self.name, namespace)  # noqa: S307 - the user's expression, in the user's namespace
+
+
+def names_in(values: Iterable[Any]) -> list[str]:
+    """The names that references among some values, or one level inside of them, begin with."""
+    names: dict[str, None] = {}
+    for value in values:
+        kind = type(value)
+        inside: Iterable[Any] = (value,)
+        if kind is list or kind is tuple:
+            inside = value
+        elif kind is dict:
+            inside = value.values()
+        for entry in inside:
+            if type(entry) is Reference:
+                names.update(dict.fromkeys(entry.names()))
+    return list(names)
 
 
 def resolved(value: Any, namespace: dict[str, Any]) -> Any:
