@@ -385,6 +385,20 @@ class TestTheEnd:
         assert not line.wait_for(lambda: False, PATIENCE)
         assert seen == [False]
 
+    def test_a_mind_drops_it_in_the_middle_of_what_came(self, line, mind, peer):
+        mind.on_heard = lambda: line.drop("it says so")
+        mind.outgoing.extend([b"one", b"two", b"three"])
+        with line.lock:  # so that all of it comes in one turn
+            line.flush()
+            deadline = time.monotonic() + PATIENCE
+            while len(peer.heard) < 3:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        assert line.wait_for(lambda: line.is_lost, PATIENCE)
+        assert mind.got == [b"one"]
+        assert mind.lost_because == "it says so"
+        assert line._thread.is_alive()
+
     def test_a_fault_in_a_turn_is_not_a_silence(self, line, mind, monkeypatch):
         said = []
         monkeypatch.setattr(threading, "excepthook", said.append)
