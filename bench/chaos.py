@@ -74,7 +74,7 @@ class Bed:
         self.relays: dict[str, Relay] = {}
         infos = {kind: self._through_relay(kind) for kind in ("client", "engine")}
         path = folder / "far-engine.json"
-        path.write_text(json.dumps(infos["engine"].to_dict()))
+        infos["engine"].save(path)
         self.host = self._start("engine", f"--n={engines}", f"--file={path}", "--restart", f"--work-dir={folder}")
         self.client = Client(infos["client"], timeout=PATIENCE)
         self.client.wait_for_engines(engines, timeout=PATIENCE)
