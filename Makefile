@@ -34,7 +34,7 @@ bench: $(VENV)/.ready
 
 # Every decoder, and the scheduler's stimuli: `make fuzz RUNS=1000000` is thorough.
 RUNS ?= 100000
-FUZZED := from_client from_engine to_client to_engine signed file nanny stream stimuli
+FUZZED := from_client from_engine to_client to_engine signed file nanny stream stimuli values
 fuzz: $(VENV)/.ready-fuzz
 	for target in $(FUZZED); do $(BIN)/python tests/fuzz/run.py $$target $(RUNS) || exit 1; done
 

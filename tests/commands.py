@@ -45,11 +45,12 @@ class Commands:
             check=False,
         )
 
-    def run_code(self, code):
-        """Run a Python program to its end."""
+    def run_code(self, code, given=""):
+        """Run a Python program to its end; it may read what it is ``given``."""
         return subprocess.run(
             [sys.executable, "-c", code],
             env=self.environment,
+            input=given,
             capture_output=True,
             text=True,
             timeout=PATIENCE,

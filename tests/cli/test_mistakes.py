@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import sys
@@ -26,40 +27,66 @@ def idle(tmp_path_factory):
     return Commands(tmp_path_factory.mktemp("idle"))
 
 
-@pytest.mark.parametrize(
-    ("program", "argument", "words"),
-    [
-        ("controller", "--shceme=lru", ["--shceme", "--scheme"]),
-        ("engine", "--fil=x", ["--fil", "--file"]),
-        ("cluster", "--IPClusterStart.daemonise=1", ["daemonise", "daemonize"]),
-        ("controller", "--scheme=fastest", ["fastest", "leastload"]),
-        ("controller", "--client-port=70000", ["70000", "65535", "--client-port"]),
-        ("controller", "--ports=web", ["web", "10101"]),
-        ("controller", "--transport=epgm", ["epgm", "tcp", "ipc"]),
-        ("controller", "--ping=soon", ["soon", "HeartMonitor", "period", "float"]),
-        ("controller", "--hwm=some", ["some", "hwm", "int"]),
-        ("controller", "--log-level=loud", ["LOUD", "DEBUG"]),
-        ("controller", "--cluster-id=a/b", ["a/b", "--cluster-id"]),
-        ("engine", "--cluster-id=a/b", ["a/b", "--cluster-id"]),
-        ("cluster", "--cluster-id=a/b", ["a/b", "--cluster-id"]),
-        ("controller", "--profile=a/b", ["a/b", "--profile-dir"]),
-        ("controller", "--config=/nowhere/c.py", ["/nowhere/c.py", "--config"]),
-        ("engine", "--work-dir=/nowhere", ["/nowhere", "--work-dir"]),
-        ("engine", "--file=/tmp", ["/tmp", "folder", "security"]),
-        ("engine", "--n=0", ["IPEngine", "n", "0"]),
-        ("controller", "--keyfile=/nowhere", ["/nowhere", "--keyfile"]),
-        ("controller", "--url=tcp://*:nonsense", ["nonsense", "10101", "--url"]),
-        ("cluster", "--engines=lokal", ["lokal", "local"]),
-        ("cluster", "--engines=no.such.Launcher", ["--engines=no.such.Launcher", "No module named"]),
-        ("cluster", "--Cluster.n=many", ["many", "int"]),
-        ("logger", "--url=tcp://127.0.0.1:99999", ["99999", "tcp://127.0.0.1:20202"]),
-    ],
-)
-def test_impossible_arguments(idle, program, argument, words):
-    done = idle.run(program, *(["start"] if program == "cluster" else []), argument)
-    assert done.returncode in {1, USAGE}
-    assert all(word in done.stderr for word in words), done.stderr
-    assert "Traceback" not in done.stderr
+IMPOSSIBLE = [
+    ("controller", "--shceme=lru", ["--shceme", "--scheme"]),
+    ("engine", "--fil=x", ["--fil", "--file"]),
+    ("cluster", "--IPClusterStart.daemonise=1", ["daemonise", "daemonize"]),
+    ("controller", "--scheme=fastest", ["fastest", "leastload"]),
+    ("controller", "--client-port=70000", ["70000", "65535", "--client-port"]),
+    ("controller", "--ports=web", ["web", "10101"]),
+    ("controller", "--transport=epgm", ["epgm", "tcp", "ipc"]),
+    ("controller", "--ping=soon", ["soon", "HeartMonitor", "period", "float"]),
+    ("controller", "--hwm=some", ["some", "hwm", "int"]),
+    ("controller", "--log-level=loud", ["LOUD", "DEBUG"]),
+    ("controller", "--cluster-id=a/b", ["a/b", "--cluster-id"]),
+    ("engine", "--cluster-id=a/b", ["a/b", "--cluster-id"]),
+    ("cluster", "--cluster-id=a/b", ["a/b", "--cluster-id"]),
+    ("controller", "--profile=a/b", ["a/b", "--profile-dir"]),
+    ("controller", "--config=/nowhere/c.py", ["/nowhere/c.py", "--config"]),
+    ("engine", "--work-dir=/nowhere", ["/nowhere", "--work-dir"]),
+    ("engine", "--file=/tmp", ["/tmp", "folder", "security"]),
+    ("engine", "--n=0", ["IPEngine", "n", "0"]),
+    ("controller", "--keyfile=/nowhere", ["/nowhere", "--keyfile"]),
+    ("controller", "--url=tcp://*:nonsense", ["nonsense", "10101", "--url"]),
+    ("cluster", "--engines=lokal", ["lokal", "local"]),
+    ("cluster", "--engines=no.such.Launcher", ["--engines=no.such.Launcher", "No module named"]),
+    ("cluster", "--Cluster.n=many", ["many", "int"]),
+    ("logger", "--url=tcp://127.0.0.1:99999", ["99999", "tcp://127.0.0.1:20202"]),
+]
+#: Runs commands, each in a process of its own, which has what they import from its parent.
+RUN_ALL = """
+import json, os, sys
+from enginery.cli import cluster_start, ipcluster, ipcontroller, ipengine, iplogger
+for program, *argv in json.load(sys.stdin):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(write, 2)
+        os.close(write)
+        sys.argv = [program, *argv]
+        sys.exit(sys.modules["enginery.cli.ip" + program].main())
+    os.close(write)
+    with open(read) as said:
+        text = said.read()
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(idle):
+    """Of each command with an impossible argument, the exit code and what it says on stderr."""
+    commands = [[program, *(["start"] if program == "cluster" else []), word] for program, word, _ in IMPOSSIBLE]
+    done = idle.run_code(RUN_ALL, json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    return {row[:2]: json.loads(line) for row, line in zip(IMPOSSIBLE, done.stdout.splitlines(), strict=True)}
+
+
+@pytest.mark.parametrize(("program", "argument", "words"), IMPOSSIBLE)
+def test_impossible_arguments(outcomes, program, argument, words):
+    code, said = outcomes[program, argument]
+    assert code in {1, USAGE}
+    assert all(word in said for word in words), said
+    assert "Traceback" not in said
 
 
 def test_profiles_that_cannot_be_made(idle, tmp_path):

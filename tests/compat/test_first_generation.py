@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_hello_world(mec):
 
 def test_furl_paths_lead_to_the_json_file_beside_them(cluster, tmp_path):
     (found,) = Path(cluster.profile_dir).glob("security/ipcontroller*-client.json")
-    (tmp_path / "ipcontroller-client.json").write_text(found.read_text())
+    shutil.copy(found, tmp_path / "ipcontroller-client.json")  # with its mode: others may not read it
     for made in (client.MultiEngineClient, client.TaskClient):
         connected = made(str(tmp_path / "ipcontroller-mec.furl"))
         assert connected.client.ids == [0, 1]

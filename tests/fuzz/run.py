@@ -12,10 +12,11 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["enginery", "targets"]):
-    import targets
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+with atheris.instrument_imports(include=["enginery", "fuzz"]):
+    from fuzz import targets
 
-HERE = Path(__file__).parent
 RUNS = 100_000
 SECONDS = 25  #: longest time for one input
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import typing
 from collections.abc import Callable
 
 from enginery.controller.departures import REPORT_PATIENCE
@@ -23,6 +24,7 @@ from enginery.net.channel import ChannelClosed
 from enginery.net.signed import KNOCK, NONCE, Forged, Notary, Seal, key_id
 from enginery.net.stream import MAGIC, Bounds, Stream
 from enginery.wire import messages as m
+from fuzz import shapes
 
 #: For streams: what is announced need not be made room for.
 SMALL = Bounds(header=1 << 16, frames=1 << 8, size=1 << 16)
@@ -102,7 +104,8 @@ class FakePort:
     name = "port"
     limits = Limits(rejected=50)
 
-    def __init__(self, decode: Callable[[bytes], object]) -> None:
+    def __init__(self, kind: str, decode: Callable[[bytes], object]) -> None:
+        self.kind = kind
         self.decode = decode
 
     def send(self, peer: Peer, header: bytes, frames: list[object]) -> bool:
@@ -146,7 +149,10 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.now = 100.0
-        self.ports = {"client": FakePort(m.decode_to_client), "engine": FakePort(m.decode_to_engine)}
+        self.ports = {
+            "client": FakePort("client", m.decode_to_client),
+            "engine": FakePort("engine", m.decode_to_engine),
+        }
         self.scheduler = Scheduler(random=random.Random(seed), scheme=("leastload", "lru", "pure", "twobin")[seed % 4])
         self.server = Server(
             self.scheduler,
@@ -242,6 +248,25 @@ def stimuli(data: bytes) -> None:
     check(world.scheduler)
 
 
+KINDS = {"client": list(typing.get_args(m.FromClient)), "engine": list(typing.get_args(m.FromEngine))}
+
+
+def values(data: bytes) -> None:
+    """Messages that are well-formed, of peers that are known, with values that nobody would expect."""
+    read = Bytes(data)
+    world = World(read.number(8))
+    for kind in ("client", "engine", "nanny", "client"):
+        world.join(kind, read)
+    while read:
+        peer = world.peers[read.number(len(world.peers))]
+        world.hear(peer, shapes.message(read, KINDS[peer.port.kind]), read.number(3))
+        world.server.act(world.now)
+        world.now += (0.0, 0.1, REPORT_PATIENCE + 0.1, 40.0)[read.number(4)]
+        world.server.look_around(world.now)
+        world.server.act(world.now)
+    check(world.scheduler)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "from_client": decoder(m.decode_from_client),
     "from_engine": decoder(m.decode_from_engine),
@@ -252,8 +277,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "file": file,
     "nanny": nanny,
     "stimuli": stimuli,
+    "values": values,
 }
 #: The longest input that is tried.
-LONGEST = {"stimuli": 400, "file": 1500}
+LONGEST = {"stimuli": 400, "values": 400, "file": 1500}
 #: How every magic begins, so that a fuzzer need not guess it.
 WORDS = [MAGIC.to_bytes(2, "little"), KNOCK, LENGTH.pack(8)]

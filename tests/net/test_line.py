@@ -310,6 +310,23 @@ class TestTheEnd:
         assert line.is_lost
         assert not line.wait_for(lambda: False, PATIENCE)
 
+    @pytest.mark.parametrize("size", [1, 10_000_000])
+    def test_last_words_are_heard_though_nothing_can_be_sent_any_more(self, mind, size):
+        """It is not started: here sending is first to notice."""
+        one, other = socket.socketpair()
+        line = Line(Stream(one), mind, name="never-started")
+        if size > 1:
+            mind.outgoing.append(bytes(size))
+            line.flush()  # part of it leaves
+        Stream(other).send(b"you have to go", [])
+        other.close()
+        mind.outgoing.append(b"x")
+        line._own_turn() if size > 1 else line.flush()
+        assert mind.got == [b"you have to go"]
+        assert line.is_lost
+        assert mind.lost_because
+        line.close()
+
     def test_the_words_are_there_before_the_line_counts_as_lost(self, line, mind, peer):
         seen = []
         mind.lost = lambda why: seen.append(line.is_lost)

@@ -51,7 +51,7 @@ class TestSignatures:
     def test_a_repeated_message(self, watched, signed):
         watched.channel.put(*watched.channel.sent[-1])
         assert watched.is_cut_off()
-        assert "repeated, or reordered" in signed.log()
+        signed.wait_for_log("repeated, or reordered")
 
     def test_reordered_messages(self, watched, signed):
         seal = watched.channel._seal

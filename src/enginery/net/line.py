@@ -204,7 +204,7 @@ class Line:
             if channel.has_unseen():
                 (self._driver_wakeup if self._driven else self._wakeup).set()
         except ChannelClosed as error:
-            self._lose(str(error))
+            self._lose_after_hearing(str(error))
 
     def _hear(self) -> int:
         """Tell the speaker what has come in. How much it was."""
@@ -219,6 +219,13 @@ class Line:
             self._lose(str(error))
             heard += 1
         return heard
+
+    def _lose_after_hearing(self, why: str) -> None:
+        """Nothing leaves any more. What the other side said before, as why it hung up, is heard first."""
+        while not self.is_lost and self._hear():
+            pass
+        if not self.is_lost:
+            self._lose(why)
 
     def _lose(self, why: str) -> None:
         if _CAN_DRIVE:
@@ -355,7 +362,7 @@ class Line:
         try:
             self._channel.write()
         except ChannelClosed as error:
-            self._lose(str(error))
+            self._lose_after_hearing(str(error))
             return
         self._look_for(out=self._channel.wants_write)
 
