@@ -23,6 +23,7 @@ CHAPTERS = {
         "docs/how-to/results.md",
         "docs/how-to/task-store.md",
         "docs/how-to/errors.md",
+        "docs/how-to/recovery.md",
         "docs/how-to/clusters.md",
         "docs/how-to/mpi.md",
         "docs/how-to/ssh.md",

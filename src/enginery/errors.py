@@ -2,6 +2,7 @@
 
     IPythonError
     ├── ConnectionFileError (also ValueError)        a connection file is damaged or incomplete
+    ├── LogbookError                                 what a durable controller remembers cannot be read or written
     ├── LauncherError                                a program could not be started, or ended at once
     ├── SerializationError (also TypeError)          a value cannot be sent
     └── KernelError
@@ -67,6 +68,10 @@ class ConnectionFileError(ValueError, IPythonError):
         super().__init__(message)
         self.path = path
         self.key = key
+
+
+class LogbookError(IPythonError):
+    """The file in which a durable controller remembers cannot be read or written, and nobody guesses what it held."""
 
 
 class LauncherError(IPythonError):

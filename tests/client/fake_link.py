@@ -109,6 +109,9 @@ class FakeLink:
     def divert(self, tasks: list[int], sink: Any) -> None:
         self.diverted.update((task, sink) for task in tasks if task in self.waiting)
 
+    def trouble(self) -> str:
+        return ""
+
     def unsent(self, tasks: list[int]) -> set[int]:
         return self.unsent_ids.intersection(tasks)
 

@@ -380,3 +380,28 @@ class TestTheEnd:
         controller.expect(m.Ping)
         controller.say(m.Ping(1))
         controller.expect(m.Pong)
+
+
+class TestComingBack:
+    def test_a_refusal_that_answers_no_hello_is_a_lost_connection(self, controller):
+        """As when libzmq has reconnected by itself: another controller in that place does not know who speaks."""
+        link = connect(controller, patience=PATIENCE, returns=True)
+        try:
+            controller.say(m.Refused("ConnectionLost", "say hello first"))
+            hello = controller.expect(m.ClientHello)
+            assert (hello.client, hello.token) == (3, "token")
+            controller.say(m.Welcome(3, "token", 1, 3.0, resumed=True, patience=PATIENCE))
+            assert link.wait_for(lambda: not link.trouble(), PATIENCE)
+        finally:
+            link.close()
+
+    def test_a_refusal_that_answers_a_hello_is_the_end(self, controller):
+        link = connect(controller, patience=PATIENCE, returns=True)
+        try:
+            controller.hang_up()
+            controller.expect(m.ClientHello)
+            controller.say(m.Refused("ConnectionLost", "you were given up"))
+            with pytest.raises(ConnectionLost, match="given up"):
+                link.wait_for(lambda: False, PATIENCE)
+        finally:
+            link.close()

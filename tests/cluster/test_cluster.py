@@ -127,7 +127,7 @@ def test_it_stops_though_its_file_cannot_be_written(make, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("enginery.cluster.cluster_file.write_cluster_file", fail)
+        patch.setattr(type(cluster), "update_cluster_file", fail)
         with pytest.raises(OSError, match="No space left"):
             cluster.stop_cluster_sync()
     assert not any(psutil.pid_exists(launcher.pid) for launcher in launchers)

@@ -12,6 +12,8 @@ from enginery.engine.options import EngineOptions
 from enginery.net.addresses import runtime_folder
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.sockets import listen_on_path
+from enginery.wire import messages as m
+from fake_controller import FakeController
 
 PATIENCE = 30
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
@@ -28,3 +30,20 @@ def test_a_connection_that_ends_before_the_welcome_interrupts_nobody():
         assert link.wait_for_welcome(PATIENCE)
         assert "the controller is gone" in link.member.leaving
         link.line.close()
+
+
+def test_a_refusal_that_answers_no_hello_is_a_lost_connection():
+    """As when libzmq has reconnected by itself: another controller in that place does not know who speaks."""
+    controller = FakeController("engine")
+    try:
+        link = Link(EngineOptions(connection=controller.info), "e" * 32, shared_cells(1)[0])
+        link.flush()
+        controller.welcome(patience=PATIENCE, returns=True)
+        assert link.wait_for_welcome(PATIENCE)
+        controller.say(m.Refused("ConnectionLost", "say hello first"))
+        hello = controller.expect(m.EngineHello)
+        assert (hello.id, hello.epoch, hello.connection) == (3, 1, 1)
+        assert link.member.leaving is None
+        link.line.close()
+    finally:
+        controller.close()

@@ -118,6 +118,7 @@ def test_who_waits_for_the_tunnel_notices_the_end_of_its_owner(fake_ssh, monkeyp
         more = options(owner_pid=owner.pid)
         assert through(dataclasses.replace(more, timeout=10), run, monkeypatch) is False
     assert "the owner (pid" in caplog.text
+    assert not list(runtime_base().glob("ssh-*"))  # the keeper left by itself, though it was waiting
 
 
 def test_nothing_outlives_a_killed_host(fake_ssh):

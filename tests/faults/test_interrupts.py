@@ -21,6 +21,8 @@ HEAD = """
 import json, sys, time, os, signal, threading
 import enginery as ipp
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # not what a shell's background has set
+
 def say(*what):
     print(*what, flush=True)
 
@@ -135,7 +137,7 @@ except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "hit\n", process.stderr.read()
     out, err = process.communicate(timeout=PATIENCE)
-    assert out == "usable\n", err
+    assert out == "usable\n", (process.returncode, err)
 
 
 def test_while_another_thread_waits_too(client):
@@ -155,7 +157,7 @@ say("usable")
 """)
     interrupt_when_ready(process)
     out, err = process.communicate(timeout=PATIENCE)
-    assert out == "usable\n", err
+    assert out == "usable\n", (process.returncode, err)
 
 
 def test_one_that_nobody_catches_ends_the_script_quietly(client):

@@ -526,11 +526,12 @@ class TestExecutor:
         futures = [pool.submit(int) for _ in range(10)]
         results = pool.map(abs, range(5))
         pool.shutdown(wait=False, cancel_futures=True)
-        for task in busy:
-            task.release()
+        # Before an engine is free to begin one of them.
         assert all(future.cancelled() for future in cf.wait(futures, timeout=PATIENCE).done)
         with pytest.raises(cf.CancelledError):
             list(results)
+        for task in busy:
+            task.release()
 
     def test_map_times_out(self, rc):
         with rc.executor() as pool, pytest.raises(TimeoutError):

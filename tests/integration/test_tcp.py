@@ -262,7 +262,7 @@ class TestEnds:
         assert mortal.host.wait(PATIENCE) == 0
         assert not mortal.path("client").exists()
 
-    def test_a_restarted_controller_does_not_know_those_of_the_old_one(self, tmp_path):
+    def test_a_restarted_controller_tells_those_of_the_old_one_apart(self, tmp_path):
         house = House(tmp_path, "--reuse")
         try:
             with house.connect() as rc:
@@ -270,9 +270,9 @@ class TestEnds:
                 house.controller.kill()
                 house.controller.wait()
                 house.controller = house.start("controller", "--ip=127.0.0.1", "--reuse")
-                with pytest.raises(ipp.ConnectionLost):
-                    rc.link.wait_for(lambda: False, PATIENCE)
                 with house.connect() as again:
-                    assert again.link.number >= 1
+                    assert again.link.number != rc.link.number
+                    again.wait_for_engines(2, timeout=PATIENCE)
+                    assert again[:].apply_sync(os.getpid) == rc[:].apply_sync(os.getpid)
         finally:
             house.stop()

@@ -272,6 +272,57 @@ def test_large_messages_leave_bit_by_bit_while_a_thread_drives(line, mind):
     assert mind.got == [large]
 
 
+class Forgetful:
+    """A channel that answers each message with itself, whose descriptor does not tell of it: as libzmq's, after a send."""
+
+    wants_write = False
+
+    def __init__(self) -> None:
+        self.silent, self.other = socket.socketpair()
+        self.unseen = []
+
+    def fileno(self):
+        return self.silent.fileno()
+
+    def send(self, header, frames):
+        self.unseen.append((header, frames))
+
+    def has_unseen(self):
+        return bool(self.unseen)
+
+    def receive(self):
+        unseen, self.unseen = self.unseen, []
+        return unseen
+
+    def close(self, linger):
+        self.silent.close()
+        self.other.close()
+
+
+class TestWhatADescriptorDoesNotTell:
+    @pytest.fixture
+    def quiet(self, mind):
+        line = Line(Forgetful(), mind, name="own-thread")
+        yield line
+        line.close()
+
+    def test_it_came_before_a_thread_drives(self, quiet, mind):
+        mind.outgoing.append(b"x")
+        quiet.flush()
+        thread = threading.Thread(target=quiet.wait_for, args=(lambda: mind.got,), daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+    def test_it_came_while_a_thread_drove_that_has_what_it_wants(self, quiet, mind):
+        heard = threading.Event()
+        mind.on_heard = lambda: mind.outgoing.append(b"again") if mind.got == [b"x"] else heard.set()
+        mind.outgoing.append(b"x")
+        assert quiet.wait_for(lambda: mind.got, PATIENCE)
+        quiet.start()
+        assert heard.wait(PATIENCE)
+
+
 class TestTheEnd:
     def test_closing_sends_what_is_unsent(self, line, mind, peer):
         mind.outgoing.append(b"last words")
@@ -333,6 +384,20 @@ class TestTheEnd:
         peer.stop()
         assert not line.wait_for(lambda: False, PATIENCE)
         assert seen == [False]
+
+    def test_a_mind_drops_it_in_the_middle_of_what_came(self, line, mind, peer):
+        mind.on_heard = lambda: line.drop("it says so")
+        mind.outgoing.extend([b"one", b"two", b"three"])
+        with line.lock:  # so that all of it comes in one turn
+            line.flush()
+            deadline = time.monotonic() + PATIENCE
+            while len(peer.heard) < 3:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+        assert line.wait_for(lambda: line.is_lost, PATIENCE)
+        assert mind.got == [b"one"]
+        assert mind.lost_because == "it says so"
+        assert line._thread.is_alive()
 
     def test_a_fault_in_a_turn_is_not_a_silence(self, line, mind, monkeypatch):
         said = []

@@ -44,11 +44,7 @@ class Story:
         simulation.add_engines(random.randint(0, 4))
         self.join()
         for _ in range(random.randint(5, 25)):
-            step = random.choices(
-                [self.submit, self.request, self.abort, self.join, self.leave, self.add, self.kill],
-                [10, 4, 4, 1, 1, 3, 2],
-            )
-            step[0]()
+            random.choices(*self.steps())[0]()
             simulation.run(random.choice([0, 0.001, 0.01, 0.1, 1]))
             invariants.check(simulation.scheduler)
         self.end()
@@ -78,6 +74,11 @@ class Story:
             if client.is_alive
             for task in client.requests.outstanding
         ]
+
+    def steps(self):
+        """What may happen, and how often."""
+        events = [self.submit, self.request, self.abort, self.join, self.leave, self.add, self.kill]
+        return events, [10, 4, 4, 1, 1, 3, 2]
 
     # --- events -------------------------------------------------------------------------------------------------
 

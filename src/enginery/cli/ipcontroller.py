@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import traitlets
-from traitlets import Bool, Enum, Integer, List, Unicode, default
+from traitlets import Bool, Enum, Float, Integer, List, Unicode, default
 from traitlets.config.application import catch_config_error
 
 from enginery.cli.owner import clean_up_after_owner
@@ -53,7 +53,7 @@ FLAGS: Final[dict[Any, Any]] = {
     ),
     "restore": (
         {"IPController": {"restore_engines": True}},
-        "Take the place of a controller that crashed: implies --reuse, so that engines and clients find it.",
+        "Save what is accepted, and take the place of a controller that was killed, with all it had saved. Implies --reuse.",
     ),
     "enable-curve": ({"IPController": {"enable_curve": True}}, "Encrypt tcp connections (the default)."),
     "disable-curve": ({"IPController": {"enable_curve": False}}, UNENCRYPTED),
@@ -78,6 +78,7 @@ ALIASES: Final[dict[Any, Any]] = {
     "scheme": "TaskScheduler.scheme_name",
     "hwm": "TaskScheduler.hwm",
     "window": "TaskScheduler.window",
+    "reconnect": "IPController.reconnect",
     "keyfile": "Session.keyfile",
     "ready-fd": "IPController.ready_fd",
     "owner-pid": "IPController.owner_pid",
@@ -123,6 +124,11 @@ class IPController(BaseParallelApplication):
     ).tag(config=True)
     engine_ssh_server = Unicode("", help="The same for engines.").tag(config=True)
     reuse_files = Bool(False, help="Keep ports and keys of the connection files that are there.").tag(config=True)
+    reconnect = Float(
+        30.0,
+        min=0.0,
+        help="Seconds in which clients and engines whose connection is lost may come back; 0: not at all.",
+    ).tag(config=True)
     client_json_file = Unicode(help="Name of the connection file for clients.").tag(config=True)
     engine_json_file = Unicode(help="Name of the connection file for engines.").tag(config=True)
     secure = Bool(True, help="Authenticate peers.").tag(config=True)
@@ -130,7 +136,9 @@ class IPController(BaseParallelApplication):
         config=True
     )
     restore_engines = Bool(
-        False, help="Take the place of a controller that crashed: its ports and keys. Engines join anew."
+        False,
+        help="Save what is accepted, and take the place of a controller that was killed: its ports, keys, engines, clients "
+        "and tasks.",
     ).tag(config=True)
     enable_curve = Bool(
         help="Encrypt tcp connections; otherwise they are signed (default: yes, unless $IPP_ENABLE_CURVE is 0)."
@@ -194,7 +202,9 @@ class IPController(BaseParallelApplication):
             "location": self.location,
             "ssh_server": self.ssh_server,
             "engine_ssh_server": self.engine_ssh_server,
-            "reuse": self.reuse_files or self.restore_engines,
+            "reuse": self.reuse_files,
+            "restore": self.restore_engines,
+            "reconnect": self.reconnect,
             "heartbeat": heart.period / 1000,
             "max_misses": heart.max_heartmonitor_misses,
             "scheme": scheduler.scheme_name,
@@ -327,7 +337,10 @@ class IPController(BaseParallelApplication):
         options = self.options()
         self.refuse_to_be_second(options)
         if self.restore_engines:
-            self.log.info("Restoring ports and keys from %s; engines join anew", options.connection_path("engine"))
+            self.log.info(
+                "Restoring ports and keys from %s; engines and clients come back by themselves",
+                options.connection_path("engine"),
+            )
         code = 1
         end_once()
         with contextlib.suppress(KeyboardInterrupt):

@@ -53,6 +53,19 @@ class Described(Receiver):
     is_coalescing = _Entry()
 
     @property
+    def accepted(self) -> bool:
+        """Whether the controller has all its requests. A durable one (``--restore``) has saved them then.
+
+        What it has saved ends in a reply whatever happens to the controller, this process' connection, or engines, if
+        there are retries. Other controllers on this host count as having it when it was sent.
+        """
+        return not self.client.link.unaccepted(self._open_ids())
+
+    def wait_for_acceptance(self, timeout: float | None = -1) -> bool:
+        """Wait until it is ``accepted``, at most ``timeout`` seconds (None or negative: as long as it takes); whether it is."""
+        return self._wait_until(lambda: self.accepted, timeout)
+
+    @property
     def msg_ids(self) -> list[str]:
         """The message ids of its requests."""
         return [self._message_id_at(index) for index in range(self._size())]

@@ -37,6 +37,8 @@ def why(result: AsyncResult) -> str:
 def reasons(client: Jobs, tasks: Sequence[int], patience: float = PATIENCE) -> list[str]:
     """A sentence for each of some requests of this client that have not ended, in their order."""
     link = client.link
+    if trouble := link.trouble():
+        return [trouble for _ in tasks]
     unsent = link.unsent(tasks)
     asked = [task for task in tasks if task not in unsent]
     answers: dict[int, str] = {}

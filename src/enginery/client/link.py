@@ -20,14 +20,16 @@ from enginery.client.sharing import Sharing
 from enginery.core.requests import OVERHEAD, Requests
 from enginery.errors import ConnectionLost, KernelError, NoRecord, Refused, VersionMismatch
 from enginery.net.addresses import quoted
+from enginery.net.away import Away
 from enginery.net.line import Line
-from enginery.net.sockets import dial, key_for
+from enginery.net.sockets import dial, key_for, redial
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enginery.core.requests import Sink
+    from enginery.net.channel import Channel
     from enginery.net.connection_file import ConnectionInfo
     from enginery.wire.callables import PackedFunction
 
@@ -55,6 +57,7 @@ class Link:
         self.info = info
         self.session = secrets.token_hex(8)
         self.number = -1
+        self._epoch = 0
         self.scheme = ""  #: how the controller finds engines for balanced tasks
         self._pid = os.getpid()
         self._requests = Requests(time.time)
@@ -62,6 +65,8 @@ class Link:
         self.next_message = self._requests.next_message
         self.sent = self._requests.sent
         self._lost: str | None = None
+        self._away = Away()
+        self._returns = False  #: another controller may take the place of this one
         self._lock = threading.Lock()
         self._next_id = 0
         self._numbers = itertools.count(1)
@@ -100,8 +105,7 @@ class Link:
                 "gone. `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
             raise TimeoutError(msg) from error
-        hello = m.ClientHello(m.VERSION, link.session, os.getpid(), socket.gethostname(), _user(), key=link._key)
-        link._requests.say(hello)
+        link._requests.say(link._hello())
         link._line.start()
         requests = link._requests
         try:
@@ -113,6 +117,9 @@ class Link:
             link._line.close()
             raise
         return link
+
+    def _hello(self) -> m.ClientHello:
+        return m.ClientHello(m.VERSION, self.session, os.getpid(), socket.gethostname(), _user(), key=self._key)
 
     def _judge(self, *, answered: bool, timeout: float, trouble: Callable[[], str]) -> None:
         """Take the answer to the hello in, or raise."""
@@ -130,8 +137,13 @@ class Link:
             msg = f"{what} ({who}, dialled at {where}). {why}"
             raise TimeoutError(msg) if answered is False else ConnectionLost(msg)
         self.number = welcome.number
-        self.scheme = welcome.scheme
         self._next_id = welcome.number << m.CLIENT_SHIFT
+        self._settle_in(welcome)
+
+    def _settle_in(self, welcome: m.Welcome) -> None:
+        """Take over what a controller says of itself."""
+        self._epoch, self._returns = welcome.epoch, welcome.returns
+        self.scheme = welcome.scheme
         self._period = welcome.period
         self._window = welcome.window or FIRST_WINDOW
         self._most_tasks = self._window // OVERHEAD
@@ -168,6 +180,10 @@ class Link:
         """Those of some tasks that cannot leave this process at the moment."""
         self._line.flush()
         return self._requests.unsent(tasks)
+
+    def unaccepted(self, tasks: Sequence[int]) -> set[int]:
+        """Those of some tasks that the controller may not have; one that is durable has saved what it has."""
+        return self._requests.unaccepted(tasks)
 
     def silence(self) -> float:
         """Seconds since the controller was last heard."""
@@ -416,7 +432,12 @@ class Link:
         except m.UNDECODABLE as error:
             log.warning("a message of the controller could not be understood and was dropped: %s", error)
             return
+        if type(message) is m.Refused and self._is_known():
+            self._line.drop(message.reason)
+            return
         self._requests.heard(message, frames)
+        if self._away:
+            self._greeted()
         if self._sharing.loans and type(message) is m.Results:
             self._sharing.ended(message.results)
         if self._requests.goodbye is not None:
@@ -424,25 +445,86 @@ class Link:
         elif self._requests.refused is not None and self.number >= 0:
             self._lose(self._requests.refused.reason)
 
-    def lost(self, why: str) -> None:
+    def _is_known(self) -> bool:
+        """Whether a refusal is no answer to a hello: libzmq has reconnected, before it was seen that the connection had ended."""
+        welcome = self._requests.welcome
+        return welcome is not None and welcome.patience > 0 and not self._away and self._lost is None
+
+    def _greeted(self) -> None:
+        """The controller has answered one who came back."""
+        welcome = self._requests.welcome
+        if self._requests.refused is not None or welcome is None:
+            return
+        log.warning("The connection to the controller is back.")
+        self._away.back()
+        self._next_ping = time.monotonic() + self._period
+        if welcome.epoch != self._epoch:
+            self._sharing.pool.close()  # its files are gone with the other controller
+            self._settle_in(welcome)
+
+    def lost(self, why: str) -> bool:
         """See ``net.line.Speaker``."""
+        requests = self._requests
+        patience = requests.welcome.patience if requests.welcome is not None else 0.0
+        if patience and self.number >= 0 and self._lost is None and requests.goodbye is None:
+            if not self._away:
+                log.warning("The connection to the controller is lost (%s). It is waited for for %g s.", why, patience)
+            if self._away.lost(why, time.monotonic(), patience):
+                self._wake()
+                return True
         self._lose(f"The connection to the controller is gone: {why}")
+        return False
+
+    def redial(self) -> Channel | None:
+        """See ``net.line.Speaker``."""
+        now = time.monotonic()
+        if not self._away.may_dial(now):
+            return None
+        try:
+            channel = redial(self.info)
+        except OSError as error:
+            if not self._returns:
+                with self._line.lock:
+                    self._lose(f"The connection to the controller is gone: {self._away.why}; {error.strerror}")
+                    self._line.give_up()
+            return None
+        with self._line.lock:
+            self._requests.come_back(self._hello())
+            self._away.dialled(now)
+            self._heard = now
+        return channel
+
+    def trouble(self) -> str:
+        """What is wrong with the connection, in words; empty while it is well."""
+        away = self._away
+        return away.describe(time.monotonic()) if away else ""
 
     def tick(self, now: float) -> None:
         """See ``net.line.Speaker``."""
+        if self._away:
+            self._wait_on(now)
+            return
         if now - self._next_ping > self._period:
             self._heard = now  # this process was stopped itself, and what came meanwhile is still to be read
         self._next_ping = now + self._period
         silence = now - self._heard
         if silence > self._period * MISSES:
-            self._lose(f"The controller has been silent for {silence:.0f} s")
+            self._line.drop(f"the controller has been silent for {silence:.0f} s")
         else:
             self._requests.say(m.Ping(0))
             self._sharing.pool.trim()
 
     def next_deadline(self) -> float:
         """See ``net.line.Speaker``."""
-        return self._next_ping
+        return self._away.next_deadline() if self._away else self._next_ping
+
+    def _wait_on(self, now: float) -> None:
+        away = self._away
+        if away.is_over(now):
+            self._lose(f"The connection to the controller was lost ({away.why}), and did not come back in time")
+            self._line.give_up()
+        elif away.is_unanswered(now):
+            self._line.drop("nobody answers there")
 
     def after_turn(self) -> None:
         """See ``net.line.Speaker``."""

@@ -20,7 +20,7 @@ from traitlets import Bool, Float, Integer, List, Unicode
 
 from enginery.cluster import outfit
 from enginery.cluster.connected import ConnectedCluster, load_client
-from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
+from enginery.cluster.launchers.base import BaseLauncher, ControllerLauncher, EngineLauncher
 from enginery.cluster.scale import await_known, retire, scale
 from enginery.cluster.traces import remove_traces
 from enginery.cluster.twins import awaitable, finish
@@ -74,8 +74,9 @@ class Cluster(ConnectedCluster):
             kwargs["config"] = outfit.profile_config(kwargs)
         #: How many engines were started here, ever.
         self.started = 0
-        self._given: dict[str, dict[str, Any]] = {}  #: what each set was started with
+        self._given: dict[str, dict[str, Any]] = {}  #: what each set was started with, and the controller ("")
         self._pid = os.getpid()
+        self.is_named = "cluster_id" in kwargs  #: so that it can be asked for again when it was stopped
         super().__init__(**kwargs)
 
     # --- starting ---
@@ -173,7 +174,9 @@ class Cluster(ConnectedCluster):
             self._bury(self.controller)
         self._prepare()
         launcher = outfit.make_controller_launcher(self, kwargs)
+        self._given[""] = dict(kwargs)
         self._adopt(launcher)
+        self._restarts.began(launcher)
         return launcher
 
     def _prepare_engines(self, n: int | None, engine_set_id: str | None, kwargs: Mapping[str, Any]) -> EngineLauncher:
@@ -233,6 +236,8 @@ class Cluster(ConnectedCluster):
         """Clean up after a controller that is gone, and after the sets that went with it."""
         controller.get_output(remove=True)
         remove_traces(controller, self._connection)
+        for path in controller.litter:
+            path.unlink(missing_ok=True)
         self.controller = None
         self._connection = {}
         self.bury_sets()
@@ -315,11 +320,23 @@ class Cluster(ConnectedCluster):
     def _retire(self, client: Client, engines: list[int]) -> None:
         retire(self, client, engines, self.engine_timeout)
 
-    def _start_anew(self, launcher: EngineLauncher) -> None:
+    def _start_anew(self, launcher: BaseLauncher) -> None:
         with self._lock:
-            if not self._stopping and self.controller is not None and self.controller.running:
-                name = launcher.engine_set_id
-                self.start_engines_sync(launcher.n, name, **self._given.get(name, {}))
+            if self._stopping:
+                return
+            if isinstance(launcher, EngineLauncher):
+                if self.controller is not None and self.controller.running:
+                    name = launcher.engine_set_id
+                    self.start_engines_sync(launcher.n, name, **self._given.get(name, {}))
+                return
+            if self.controller is not launcher:
+                return
+            controller = outfit.make_controller_launcher(self, self._given.get("", {}))
+            launcher.get_output(remove=True)
+            self._adopt(controller)
+            finish(controller.start())
+            self._restarts.began(controller)
+        self._wait_for_controller(controller)
 
     # --- the twins ---
 

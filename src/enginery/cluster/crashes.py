@@ -55,10 +55,11 @@ class Crash:
         # A host that ends by itself has outlived its engines, and speaks of the first that did not end well.
         verb = "ended" if self.what == "engine set" and (self.code or 0) > 0 else "died"
         text = f"{name}{f' ({self.whence})' if self.whence else ''} {verb}: {self.reason}."
-        if self.what == "controller":
+        if self.what == "controller" and not self.returns:
             text += " Its engines leave, and its clients raise ConnectionLost. Start the cluster anew."
         if self.returns:
             text += " It is started anew."
+            text += " Its engines and clients wait for it, and nothing is lost." if self.what == "controller" else ""
         return f"{text} Last output:\n{self.output}" if self.output else text
 
 
@@ -82,11 +83,11 @@ class Crashes:
         """Hear from a client how engines end."""
         client.link.add_news_callback(lambda _joined, left: self._hear(client, left))
 
-    def controller_ended(self, launcher: ControllerLauncher, data: StopData) -> None:
+    def controller_ended(self, launcher: ControllerLauncher, data: StopData, *, returns: bool) -> None:
         """The controller died."""
         code = data.get("exit_code")
         whence = f"pid {launcher.identifier}" if launcher.identifier else ""
-        self._tell(Crash("controller", "", describe_code(code), code, _tail(_output(launcher, data)), whence=whence))
+        self._tell(Crash("controller", "", describe_code(code), code, _tail(_output(launcher, data)), returns, whence))
 
     def set_ended(self, launcher: EngineLauncher, data: StopData, *, returns: bool) -> None:
         """The program that holds a set of engines died, and they with it."""

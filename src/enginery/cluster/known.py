@@ -45,6 +45,12 @@ class KnownCluster(LoggingConfigurable):
         "at growing distances.",
     ).tag(config=True)
 
+    durable = Bool(
+        False,
+        help="Have the controller save what it accepts (--restore), and start it anew if it dies: tasks, engines and clients "
+        "go on. With a cluster_id of your own, also a cluster that was stopped, or died with its host, goes on.",
+    ).tag(config=True)
+
     def __init__(self, **kwargs: Any) -> None:
         self.controller: ControllerLauncher | None = None
         self.engines: dict[str, EngineLauncher] = {}
@@ -148,12 +154,15 @@ class KnownCluster(LoggingConfigurable):
     def _controller_stopped(self, launcher: ControllerLauncher, data: StopData) -> None:
         if self._stopping or self.controller is not launcher:
             return
-        self._restarts.cancel()
         code = data.get("exit_code")
         if code in WELL:
+            self._restarts.cancel()
             self.log.info("The controller has left (%s)", describe_code(code))
         else:
-            self._crashes.controller_ended(launcher, data)
+            returns = self.durable and self._restarts.ended(launcher)
+            if not returns:
+                self._restarts.cancel()
+            self._crashes.controller_ended(launcher, data, returns=returns)
         self.update_cluster_file()
 
     def _engines_stopped(self, launcher: EngineLauncher, data: StopData) -> None:
@@ -182,8 +191,8 @@ class KnownCluster(LoggingConfigurable):
                 self._restarts.cancel(launcher.engine_set_id)
                 self._forget_set(launcher)
 
-    def _start_anew(self, launcher: EngineLauncher) -> None:
-        """Start a set like that of ``launcher``, which died."""
+    def _start_anew(self, launcher: BaseLauncher) -> None:
+        """Start what ``launcher`` had started, which died."""
         raise NotImplementedError
 
     # --- handing over to another process ---

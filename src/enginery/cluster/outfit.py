@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher
 from enginery.cluster.registry import find_launcher_class
+from enginery.cluster.traces import durable_files
 from enginery.config.files import load_profile_config
 from enginery.net import profile_paths
 
@@ -71,6 +72,9 @@ def make_controller_launcher(cluster: Cluster, traits: Mapping[str, Any]) -> Con
     ip = cluster.controller_ip or default_ip(cluster, given, is_elsewhere=launcher.needs_network)
     settings = {"ip": ip, "location": cluster.controller_location}
     told = [f"--{name}={value}" for name, value in settings.items() if value]
+    if cluster.durable:
+        told.append("--restore")
+        launcher.litter = [] if cluster.is_named else durable_files(Path(cluster.profile_dir), cluster.cluster_id)
     launcher.controller_args = [*launcher.controller_args, *told, *cluster.controller_args]
     return launcher
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from enginery.net import connection_file
+from enginery.net import connection_file, profile_paths
 from enginery.net.addresses import folder_of, is_served, remove_runtime_folder
 from enginery.net.segment_folder import sweep_segment_folders
 
@@ -49,3 +49,13 @@ def remove_traces(controller: ControllerLauncher, connection: Mapping[str, Conne
     for info in connection.values():
         if (folder := folder_of(info)) is not None:
             remove_runtime_folder(folder)
+
+
+def durable_files(profile_dir: Path, cluster_id: str) -> list[Path]:
+    """What a durable controller leaves, to go on where it was stopped."""
+    return [
+        profile_paths.connection_path(profile_dir, "client", cluster_id),
+        profile_paths.connection_path(profile_dir, "engine", cluster_id),
+        profile_paths.keys_path(profile_dir, cluster_id),
+        profile_paths.logbook_path(profile_dir, cluster_id),
+    ]

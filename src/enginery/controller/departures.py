@@ -61,12 +61,17 @@ class Departures:
         if is_news and exited.uuid not in self._joined and has_crashed(exited):
             self._scheduler.engine_stillborn(departure(-1, exited))
 
-    def hung_up(self, number: int) -> None:
-        """The connection of an engine is closed."""
+    def hung_up(self, number: int, patience: float = 0.0) -> None:
+        """The connection of an engine is closed. It may come back within ``patience`` seconds unless it has ended."""
         if number in self._scheduler.engines:
             self._hung_up.add(number)
             self._scheduler.engine_hung_up(number)
-            self._note(number)
+            self._note(number, patience)
+
+    def returned(self, number: int) -> None:
+        """An engine whose connection was closed has another one."""
+        self._hung_up.discard(number)
+        self._due.pop(number, None)
 
     def has_ended(self, uuid: str) -> bool:
         """Whether the end of an engine has been reported."""
@@ -81,13 +86,14 @@ class Departures:
         """When ``tick`` is due; infinity for never."""
         return min(self._due.values()) if self._due else float("inf")
 
-    def _note(self, number: int) -> None:
+    def _note(self, number: int, patience: float = 0.0) -> None:
         engine = self._scheduler.engines[number]
         reported, hung_up = engine.info.uuid in self._exited, number in self._hung_up
-        if (reported and hung_up) or (hung_up and engine.nanny < 0):
+        if (reported and hung_up) or (hung_up and engine.nanny < 0 and not patience):
             self._go(number)
         else:
-            self._due.setdefault(number, self._clock() + (PATIENCE if reported else REPORT_PATIENCE))
+            wait = PATIENCE if reported else max(REPORT_PATIENCE, patience)
+            self._due.setdefault(number, self._clock() + wait)
 
     def _go(self, number: int) -> None:
         self._due.pop(number, None)

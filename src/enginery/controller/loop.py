@@ -17,6 +17,7 @@ from enginery.net.channel import ChannelClosed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from enginery.controller.log_file import LogFile
     from enginery.controller.ports import Peer, Port
     from enginery.controller.server import Server
     from enginery.net.curve import Doorkeeper
@@ -65,6 +66,18 @@ class Loop:
                 self._owner_gone(pid)
             else:
                 self._watch(fd, lambda _events: self._owner_gone(pid))
+
+    def watch_logbook(self, logbook: LogFile) -> None:
+        """Go on with what waits for pages to be saved; end when they cannot be."""
+
+        def saved(_events: int) -> None:
+            logbook.wakeup.clear()
+            if logbook.failure is not None:
+                self.wanted_end = f"the logbook cannot be written ({logbook.failure})"
+            else:
+                self._server.release()
+
+        self._watch(logbook.wakeup.fileno(), saved)
 
     def watch_store(self, writer: Writer) -> None:
         """Hand on what a store has to say."""

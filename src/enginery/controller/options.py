@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.controller.limits import Limits
+from enginery.net import profile_paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class ControllerOptions:
     ssh_server: str = ""  #: for clients, written into their connection file
     engine_ssh_server: str = ""
     reuse: bool = False  #: keep the ports and keys of existing connection files
+    restore: bool = False  #: remember in a file what was accepted, and go on with what is in it; implies ``reuse``
+    reconnect: float = 30.0  #: seconds in which a peer whose connection is lost may come back; 0: not at all
     heartbeat: float = 3.0  #: seconds between signs of life
     max_misses: int = 10  #: heartbeats an engine may miss before it counts as gone
     scheme: str = "leastload"
@@ -44,6 +47,16 @@ class ControllerOptions:
     store_settings: Mapping[str, Any] = field(default_factory=dict)
     log_url: str = ""  #: where log lines are published as well; empty: nowhere
 
+    def __post_init__(self) -> None:
+        """Peers find a controller again only where they found it before."""
+        if self.restore:
+            object.__setattr__(self, "reuse", True)
+
+    @property
+    def logbook_path(self) -> Path:
+        """Where a durable controller remembers."""
+        return profile_paths.logbook_path(self.profile_dir, self.cluster_id)
+
     @property
     def security_dir(self) -> Path:
         """Where connection files live."""
@@ -54,13 +67,10 @@ class ControllerOptions:
         given = self.client_file if kind == "client" else self.engine_file
         if given is not None:
             return given if given.is_absolute() else self.security_dir / given
-        return self.security_dir / f"ipcontroller{self._infix}-{kind}.json"
+        infix = f"-{self.cluster_id}" if self.cluster_id else ""
+        return self.security_dir / f"ipcontroller{infix}-{kind}.json"
 
     @property
     def key_path(self) -> Path:
         """Where keys are kept for the next start, if that is to use the same ones."""
-        return self.security_dir / f"ipcontroller{self._infix}-keys.json"
-
-    @property
-    def _infix(self) -> str:
-        return f"-{self.cluster_id}" if self.cluster_id else ""
+        return profile_paths.keys_path(self.profile_dir, self.cluster_id)

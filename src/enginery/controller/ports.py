@@ -24,6 +24,7 @@ from enginery.wire.messages import Ping, encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from enginery.core.mail import Mail
     from enginery.net.routed import Router
 
     #: Sees to one message of a peer: the peer, the message, its frames, and the time.
@@ -51,6 +52,7 @@ class Peer:
         "identity",
         "is_gone",
         "key",
+        "mail",
         "number",
         "port",
         "read",
@@ -70,6 +72,7 @@ class Peer:
         self.role = ""  #: client, engine or nanny once it has said hello
         self.is_gone = False  #: its connection has been closed, or shall not be listened to any more
         self.number = -1
+        self.mail: Mail | None = None  #: kept for a peer that may come back
         self.shares = False  #: it can use the cluster's shared memory, as it has said
         self.rejected = 0  #: messages of it that made no sense
         self.key: Any = None  #: what it was let in by, once it has said hello
@@ -108,7 +111,8 @@ class Port:
         self.listener = listener
         self.router = router
         self.limits = limits or Limits()
-        self._spare = os.open(os.devnull, os.O_RDONLY)  #: given up to turn somebody away when there are no others
+        #: given up to turn somebody away when there are no others
+        self._spare = os.open(os.devnull, os.O_RDONLY) if listener is not None else -1
         self._turned_away = 0
         self.streams: dict[int, Peer] = {}  #: by descriptor
         self.stuck: set[int] = set()  #: descriptors of peers that do not take what is sent as fast as it comes

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.controller.door import Door
 from enginery.controller.keyring import Keyring, read_stored
+from enginery.controller.log_file import LogFile
 from enginery.controller.loop import Loop
 from enginery.controller.ports import Port
 from enginery.controller.recording import Recorder
-from enginery.controller.server import Server
+from enginery.controller.safe import Safe
+from enginery.controller.server import Server, first_client
 from enginery.core.journal import Journal
+from enginery.core.logbook import Logbook
+from enginery.core.recall import Recall
 from enginery.core.scheduler import Scheduler
-from enginery.errors import ConnectionFileError
+from enginery.errors import ConnectionFileError, LogbookError
 from enginery.net import addresses
 from enginery.net.connection_file import ConnectionInfo, load
 from enginery.net.publish import publish
@@ -61,6 +65,8 @@ class Controller:
         self._segments: SegmentFolder | None = None
         self._ports: dict[str, Port] = {}
         self._written: list[Path] = []
+        self._logbook: LogFile | None = None
+        self._recall = Recall()
         self._epoch = 1
         self._keeper: Backlog | Writer | None = None
         self._owns_folder = False  #: or another controller, which is alive, has its sockets there
@@ -68,13 +74,19 @@ class Controller:
     # --- start --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the store, listen on both ports and tell where. Raises OSError if that is not possible."""
+        """Open store and logbook, listen on both ports and tell where.
+
+        Raises OSError or LogbookError if that is not possible.
+        """
+        if self._options.restore:
+            self._logbook = LogFile(self._options.logbook_path)
+            self._logbook.read_into(self._recall)
         self._keeper = _open_store(self._options)
-        epoch = 1
+        epoch = self._recall.epoch + 1
         infos = {}
         for kind in DOMAINS:
             before = self._previous(kind)
-            epoch = before.epoch + 1 if before is not None else epoch
+            epoch = max(epoch, before.epoch + 1) if before is not None else epoch
             self._ports[kind] = self._listen(kind, before)
         self._epoch = epoch
         # Before anybody can know of it: who takes the place of a controller that is killed now needs the same keys.
@@ -86,9 +98,10 @@ class Controller:
             log.info("writing connection info to %s", path)
         self._announce()
         sweep_segment_folders()
-        self._segments = make_segment_folder()
-        if self._segments is None and sys.platform == "linux":
-            log.warning("no room for shared memory in /dev/shm: large buffers take the slower way through sockets")
+        if self._logbook is None:  # what is in memory does not outlive its owners
+            self._segments = make_segment_folder()
+            if self._segments is None and sys.platform == "linux":
+                log.warning("no room for shared memory in /dev/shm: large buffers take the slower way through sockets")
         if self._options.ready_fd is not None:
             line = json.dumps({kind: info.to_dict() for kind, info in infos.items()}) + "\n"
             with os.fdopen(self._options.ready_fd, "w") as ready:
@@ -174,10 +187,14 @@ class Controller:
             random=random.Random(),  # noqa: S311 - placement
             scheme=options.scheme,
             hwm=options.hwm,
+            first_client=first_client(self._epoch),
+            logbook=Logbook() if self._logbook is not None else None,
             journal=Journal() if self._keeper is not None else None,
         )
         shared = str(self._segments.path) if self._segments is not None else ""
         welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared, scheme=options.scheme)
+        welcome.patience, welcome.returns, welcome.durable = options.reconnect, options.reuse, options.restore
+        safe = Safe(self._logbook) if self._logbook is not None else None
         silence = options.heartbeat * options.max_misses
         clients, engines = self._ports["client"], self._ports["engine"]
         recorder = Recorder(scheduler, self._keeper, shared) if self._keeper is not None else None
@@ -188,17 +205,30 @@ class Controller:
             engines=engines,
             welcome=welcome,
             silence=silence,
+            local_patience=options.reconnect if options.reuse else 0.0,
+            safe=safe,
             recorder=recorder,
             door=door,
         )
+        if safe is not None and self._logbook is not None:
+            server.recall(self._recall)
+            safe.begin_anew(server.written())
+            log.info("recalled %d tasks from %s", len(scheduler.book.tasks), self._logbook.path)
+            self._recall = Recall()
+            self._logbook.start()
         doorkeeper = self._remote.doorkeeper if self._remote is not None else None
         loop = Loop(server, [clients, engines], doorkeeper, signals)
         if isinstance(self._keeper, Writer):
             loop.watch_store(self._keeper)
         if options.owner_pid is not None:
             loop.watch_owner(options.owner_pid)
+        if self._logbook is not None:
+            loop.watch_logbook(self._logbook)
         _tune_collector()
         reason = loop.run()
+        if self._logbook is not None and self._logbook.failure is not None:
+            # Without a good-bye: peers wait for another controller, to which everything acknowledged is known.
+            raise LogbookError(f"leaving, for the logbook cannot be written: {self._logbook.failure}")
         log.info("leaving: %s", reason)
         server.say_goodbye(f"The controller was stopped: {reason}.")
 
@@ -214,6 +244,8 @@ class Controller:
             self._keeper.close()
         if self._segments is not None:
             self._segments.remove()
+        if self._logbook is not None:
+            self._logbook.close()
         if self._owns_folder:
             addresses.remove_runtime_folder(self._folder)
         for path in () if self._options.reuse else self._written:
@@ -288,7 +320,7 @@ def run(options: ControllerOptions) -> int:
         controller = Controller(options)
         controller.start()
         controller.serve(signals)
-    except (OSError, ConnectionFileError) as error:
+    except (OSError, ConnectionFileError, LogbookError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message says all; a traceback would hide it
         return 1
     finally:

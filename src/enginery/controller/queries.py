@@ -43,6 +43,12 @@ def _story(scheduler: Scheduler, arguments: Mapping[str, object], now: float) ->
     return [questions.story(scheduler, task, now) for task in _tasks(arguments)]
 
 
+def _unknown(scheduler: Scheduler, arguments: Mapping[str, object], _now: float) -> object:
+    scheduler.settle()
+    tasks = arguments.get("tasks")
+    return [task for task in tasks if task not in scheduler.book.tasks] if isinstance(tasks, list) else []
+
+
 def _tasks(arguments: Mapping[str, object]) -> list[int]:
     tasks = arguments.get("tasks")
     if not isinstance(tasks, list) or not all(isinstance(task, int) for task in tasks):
@@ -68,6 +74,7 @@ QUERIES: dict[str, Callable[[Scheduler, Mapping[str, object], float], object]] =
     "sessions": _sessions,
     "statistics": _statistics,
     "story": _story,
+    "unknown": _unknown,
     "why": _why,
 }
 

@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from enginery.controller.absences import Absences, results_in, unheard_in
 from enginery.controller.departures import Departures
 from enginery.controller.door import Door, handlers_by_scope, refusal
 from enginery.controller.history import NO_STORE, QUESTIONS, History
 from enginery.controller.queries import answer, ask_where
 from enginery.controller.recording import LARGE
+from enginery.controller.safe import Receipt
 from enginery.controller.sharing import Sharing
-from enginery.core.actions import To
+from enginery.core.actions import Action, To
+from enginery.core.logbook import Taken
+from enginery.core.mail import UNCOUNTED
+from enginery.core.recall import written
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -30,6 +35,11 @@ if TYPE_CHECKING:
 
     from enginery.controller.ports import Handler, Peer, Port
     from enginery.controller.recording import Recorder
+    from enginery.controller.safe import Safe
+    from enginery.core.engines import ClientRecord, EngineRecord
+    from enginery.core.logbook import Page
+    from enginery.core.mail import Mail
+    from enginery.core.recall import Recall
     from enginery.core.scheduler import Scheduler
 
 log = logging.getLogger("enginery.controller")
@@ -40,8 +50,19 @@ MOST_UNREAD: Final = 512 << 20
 ENOUGH: Final = 256 << 20
 #: Undecodable messages of one peer that are logged; the rest is only counted.
 COMPLAINTS: Final = 5
+#: New clients of one epoch whose numbers are certain to be free, and epochs until numbers come again: as many as fit.
+CLIENTS: Final = 4000
+EPOCHS: Final = (1 << (62 - m.CLIENT_SHIFT)) // CLIENTS
+_STALE: Final = (
+    "You know a later controller (epoch {}) than this one (epoch {}), which should not be there any more. Stop it."
+)
 #: What peers of each role are to the scheduler.
 TO: Final = {"client": To.CLIENT, "engine": To.ENGINE, "nanny": To.NANNY}
+
+
+def first_client(epoch: int) -> int:
+    """The number a controller gives to its first client: those of clients of earlier epochs are left to them."""
+    return 1 + (epoch - 1) % EPOCHS * CLIENTS
 
 
 class Server:
@@ -55,14 +76,18 @@ class Server:
         engines: Port,
         welcome: m.Welcome,
         silence: float,
+        local_patience: float = 0.0,
         clock: Callable[[], float] = monotonic,
+        safe: Safe | None = None,
         recorder: Recorder | None = None,
         door: Door | None = None,
     ) -> None:
         """``welcome`` is the pattern of every welcome; ``silence`` how long a peer may be quiet, in seconds.
 
-        ``clock`` tells the time that ``hear`` and its like are given. ``recorder`` writes down what happens. ``door``
-        judges who comes in; without one, all may.
+        ``local_patience`` is told to peers on this host in place of ``welcome.patience``: their connection does not
+        break while both sides live, so it is about another controller that may take the place of this one. ``safe`` keeps
+        what the scheduler writes into its logbook. ``clock`` tells the time that ``hear`` and its like are given.
+        ``recorder`` writes down what happens. ``door`` judges who comes in; without one, all may.
         """
         self.scheduler = scheduler
         self.recorder = recorder
@@ -76,7 +101,13 @@ class Server:
         }
         self._peers: dict[tuple[To, int], Peer] = {}
         self._welcome = welcome
+        self._clock = clock
         self._silence = silence
+        self._local_patience = local_patience
+        self._absences = Absences()
+        self._safe = safe
+        self._owing: dict[Peer, None] = {}  #: who is to be told that its messages have come, once that is saved
+        self._recalled: set[tuple[To, int]] = set()  #: who was here in the time of another controller
         self._next_look = clock() + welcome.period
         self._watched: dict[str, int] = {}  #: nanny by uuid of an engine
         self._next_nanny = 0
@@ -120,6 +151,8 @@ class Server:
             self._handlers[role][m.Shares] = self._ignore if role == "nanny" else self._shares
             self._handlers[role][m.Pong] = self._has_read
         self._handlers["client"][m.Pong] = self._output_read
+        for role in ("client", "engine"):
+            self._handlers[role][m.Received] = self._has_received
         self._door = door or Door()
         self._of_clients = handlers_by_scope(self._handlers["client"], self._forbidden)
 
@@ -130,13 +163,17 @@ class Server:
         try:
             message = self._decoders[port](header)
         except m.UNDECODABLE as error:
-            self._reject(port, peer, str(error))
+            if peer.mail is None or self._is_news(peer, peer.mail, []):  # its sender has counted it
+                self._reject(port, peer, str(error))
             return
         if self.recorder is not None and len(header) > LARGE:  # type: ignore[arg-type]  # a buffer
             self.recorder.large_message_came(message, len(header))  # type: ignore[arg-type]  # likewise
         handle = peer.handlers.get(type(message))
         if handle is not None:
             peer.heard = now
+            mail = peer.mail
+            if mail is not None and type(message) not in UNCOUNTED and not self._is_news(peer, mail, frames):
+                return
             handle(peer, message, frames, now)
         elif peer.role:
             self._reject(port, peer, f"{type(message).__name__} is not for a {peer.role} to say here")
@@ -146,6 +183,19 @@ class Server:
             greet(peer, message, frames, now)
         else:
             self._refuse(port, peer, "ConnectionLost", "This controller does not know you: say hello first.")
+
+    def _is_news(self, peer: Peer, mail: Mail, frames: list[object]) -> bool:
+        """A counted message has come: for the first time? It is acknowledged now and then, or once it is saved."""
+        is_news = not mail.again_to_come
+        if is_news:
+            due = mail.came(frames)
+        else:
+            mail.again_to_come -= 1
+        if self._safe is not None:
+            self._owing[peer] = None
+        elif due:
+            self._acknowledge(peer)
+        return is_news
 
     def hung_up(self, port: Port, peer: Peer) -> None:
         """A peer's connection has been closed from its side."""
@@ -157,6 +207,9 @@ class Server:
         """Tick the scheduler, and let go of peers that have been silent for too long."""
         self.scheduler.tick(now)
         self._departing.tick(now)
+        for to, number in self._absences.overdue(now):
+            if to == To.CLIENT:
+                self._client_gone(number)
         late = now - self._next_look
         if late < 0:
             return
@@ -170,7 +223,7 @@ class Server:
             if peer.heard >= limit or (to == To.ENGINE and self._nanny_heard(number) >= limit):
                 continue
             log.info("%r has been silent for %.0f s", peer, silence)
-            if to == To.ENGINE:
+            if to == To.ENGINE and not self._waits_for(peer):
                 self._engine_silent(number, silence)
             else:
                 self._lost(to, number)
@@ -178,25 +231,103 @@ class Server:
     def next_deadline(self) -> float:
         """When ``look_around`` is due, in monotonic seconds. ``act`` has to come before."""
         due = self.scheduler.next_deadline()
-        return min(self._next_look, self._departing.next_deadline(), self._next_look if due is None else due)
+        first = min(self._next_look, self._departing.next_deadline(), self._absences.next_deadline())
+        return first if due is None else min(first, due)
 
     def act(self, now: float) -> None:
         """Perform what the scheduler asks."""
+        if self._safe is not None:
+            self._act_safely(self._safe, now)
+            return
         scheduler, peers = self.scheduler, self._peers
         while actions := scheduler.take_actions(now):
-            for to, number, message, frames in actions:
-                peer = peers.get((to, number))
-                if peer is not None and not peer.shares:
-                    message, frames = self._sharing.as_frames(message, frames)  # noqa: PLW2901 - in their place
-                if peer is None or not peer.port.send(peer, m.encode(message), frames):
-                    self._lost(to, number)
-                elif to == To.CLIENT and peer.backlog > MOST_UNREAD:
-                    scheduler.dealer.hold_back(number)
+            for action in actions:
+                self._perform(peers, action)
             scheduler.settle()
             if not scheduler.has_actions():
                 break
         if self.recorder is not None:
             self.recorder.collect()
+
+    def _perform(self, peers: dict[tuple[To, int], Peer], action: Action) -> None:
+        to, number, message, frames = action
+        peer = peers.get((to, number))
+        if peer is None or not peer.shares:
+            message, frames = self._sharing.as_frames(message, frames)
+        header = m.encode(message)
+        mail = peer.mail if peer is not None else self._absences.mail_of((to, number))
+        if mail is not None and type(message) not in UNCOUNTED:
+            mail.keep(header, frames)
+        if peer is None or not peer.port.send(peer, header, frames):
+            self._lost(to, number)
+        elif to == To.CLIENT and peer.backlog > MOST_UNREAD:
+            self.scheduler.dealer.hold_back(number)
+
+    def _act_safely(self, safe: Safe, now: float) -> None:
+        """The same with a logbook: what depends on what is written waits until that is saved."""
+        scheduler, peers, logbook = self.scheduler, self._peers, self.scheduler.logbook
+        assert logbook is not None
+        while True:
+            actions = scheduler.take_actions(now)
+            safe.write(logbook.take())
+            for action in actions:
+                if action.to == To.ENGINE:
+                    safe.hold(action)
+                else:
+                    self._perform(peers, action)
+            scheduler.settle()
+            if not actions or not scheduler.has_actions():
+                break
+        safe.write(logbook.take())
+        owing, self._owing = self._owing, {}
+        for peer in owing:
+            if peer.mail is not None:
+                safe.hold(Receipt(peer, peer.mail.receipt()))
+        if safe.place.grown:
+            safe.begin_anew(self.written())
+        self.release()
+
+    def release(self) -> None:
+        """More has been saved: do what waited for it."""
+        if self._safe is not None:
+            self._safe.release(self._let_go)
+
+    def _let_go(self, what: Action | Receipt) -> None:
+        if isinstance(what, Action):
+            self._perform(self._peers, what)
+            return
+        if what.peer.mail is not None:
+            what.peer.mail.saved = what.said.count
+        if not what.peer.is_gone:
+            self._send(what.peer.port, what.peer, what.said)
+
+    # --- another controller's time ------------------------------------------------------------------------------
+
+    def recall(self, recall: Recall) -> None:
+        """Go on where another controller was ended: its peers are waited for as if their connections were lost."""
+        now = self._clock()
+        recall.put_into(self.scheduler, now)
+        until = now + max(self._welcome.patience, self._local_patience)
+        for number in self.scheduler.clients:
+            self._recalled.add((To.CLIENT, number))
+            self._absences.open((To.CLIENT, number))
+            self._absences.away((To.CLIENT, number), until)
+        for unheard in recall.unheard.values():
+            mail = self._absences.mail_of((To.CLIENT, unheard.result.id >> m.CLIENT_SHIFT))
+            if mail is not None:
+                mail.keep(m.encode(m.Results(unheard.engine, [unheard.result])), unheard.frames)
+        for number in list(self.scheduler.engines):
+            self._recalled.add((To.ENGINE, number))
+            self._absences.open((To.ENGINE, number))
+            self._absences.away((To.ENGINE, number), until)
+            self._departing.hung_up(number, until - now)
+
+    def written(self) -> Page:
+        """Everything this controller knows, for a logbook that is begun anew."""
+        unheard = [
+            one for number in self.scheduler.clients for one in unheard_in(self._absences.mail_of((To.CLIENT, number)))
+        ]
+        return written(self.scheduler, unheard, self._welcome.epoch)
 
     def relieve(self, peer: Peer) -> bool:
         """A peer has read something: if it is a client that was held back, its tasks may go on. Whether they do."""
@@ -219,16 +350,39 @@ class Server:
         port = self._ports[To.CLIENT]
         if not self._may_come_in(port, peer, hello, "client"):
             return
-        name = f"{hello.user}@{hello.host}:{hello.pid}"
-        client = self.scheduler.client_joined(name, secrets.token_hex(8), now, hello.session)
-        if self.recorder is not None:
+        client = self._client_of(hello, now)
+        if isinstance(client, str):
+            self._refuse(port, peer, "ConnectionLost", client)
+            return
+        is_same = hello.epoch == self._welcome.epoch
+        is_new = self._absences.mail_of((To.CLIENT, client.number)) is None
+        if self.recorder is not None and not is_same:
             self.recorder.client_joined(client)
         self._become(peer, "client", To.CLIENT, client.number, now)
-        log.info("client=%s joined (%s)", client.number, name)
+        log.info("client=%s %s (%s)", client.number, "is back" if hello.client >= 0 else "joined", client.name)
         infos = [engine.info for engine in self.scheduler.engines.values()]
         welcome = msgspec.structs.replace(self._welcome, number=client.number, token=client.token, engines=infos)
-        welcome.runtime = self._sharing.folder_for(peer)
-        self._send(port, peer, welcome)
+        welcome.resumed = hello.client >= 0 and (is_same or (To.CLIENT, client.number) in self._recalled)
+        self._greet(peer, welcome, received=hello.received if is_same else 0, is_new=is_new)
+        if question := client.flow.last_question():
+            self._send(port, peer, m.Ping(question))
+
+    def _client_of(self, hello: m.ClientHello, now: float) -> ClientRecord | str:
+        """The record of a client that says hello; of one that comes back the one it had. Or why it is refused."""
+        name = f"{hello.user}@{hello.host}:{hello.pid}"
+        if hello.client < 0:
+            return self.scheduler.client_joined(name, secrets.token_hex(8), now, hello.session)
+        if hello.epoch > self._welcome.epoch:
+            return _STALE.format(hello.epoch, self._welcome.epoch)
+        known = self.scheduler.clients.get(hello.client)
+        if known is not None and secrets.compare_digest(known.token, hello.token):
+            return known
+        if hello.epoch == self._welcome.epoch:
+            return "The controller has waited for this client long enough and has let go of it."
+        client = self.scheduler.client_adopted(hello.client, name, hello.token, now, hello.session)
+        return (
+            client or f"Client {hello.client} was given up, or its number is another one's in the restarted controller."
+        )
 
     def _engine_hello(self, peer: Peer, hello: m.EngineHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.ENGINE]
@@ -238,16 +392,71 @@ class Server:
             # Its nanny's word of its end has overtaken its own hello.
             self._refuse(port, peer, "Refused", "This engine has ended, its nanny says.")
             return
-        self._departing.joined(hello.uuid)
-        engine = self.scheduler.engine_joined(
-            hello.uuid, hello.pid, hello.host, hello.id, now, hello.engine_set, hello.rank
-        )
+        if hello.epoch > self._welcome.epoch:
+            self._refuse(port, peer, "ConnectionLost", _STALE.format(hello.epoch, self._welcome.epoch))
+            return
+        engine, is_same = None, hello.epoch == self._welcome.epoch
+        if hello.epoch:  # it comes back
+            engine = next((each for each in self.scheduler.engines.values() if each.info.uuid == hello.uuid), None)
+        if engine is None:
+            if is_same:
+                self._refuse(port, peer, "Refused", "The controller has given this engine up; its tasks run elsewhere.")
+                return
+            self._departing.joined(hello.uuid)
+            engine = self.scheduler.engine_joined(
+                hello.uuid, hello.pid, hello.host, hello.id, now, hello.engine_set, hello.rank
+            )
+            self._engine_joined(peer, hello, engine, now)
+            return
+        who = (To.ENGINE, engine.info.id)
+        if hello.connection <= self._absences.connection(who):
+            self._refuse(port, peer, "Refused", "This engine has another, later connection.")
+            return
+        if is_same or who not in self._recalled:  # of the latter: it has joined here, and has not heard of it
+            received = hello.received if is_same else 0
+            self._engine_joined(peer, hello, engine, now, received=received, resumed=is_same, is_new=False)
+            self.scheduler.engine_returned(engine.info.id, now)
+            return
+        # It has heard nothing of this controller yet: what was on its way to it here has not arrived.
+        self._absences.open(who)
+        if self._safe is not None:
+            self._safe.drop_for(engine.info.id)
+        self._engine_joined(peer, hello, engine, now, resumed=True, is_new=False)
+        self.scheduler.engine_recalled(engine.info.id, hello.holding, now)
+
+    def _engine_joined(
+        self,
+        peer: Peer,
+        hello: m.EngineHello,
+        engine: EngineRecord,
+        now: float,
+        *,
+        received: int = 0,
+        resumed: bool = False,
+        is_new: bool = True,
+    ) -> None:
         number = engine.info.id
         engine.nanny = self._watched.get(hello.uuid, -1)
         self._become(peer, "engine", To.ENGINE, number, now)
-        log.info("engine=%s joined (pid %s on %s)", number, hello.pid, hello.host)
-        folder = self._sharing.folder_for(peer)
-        self._send(port, peer, msgspec.structs.replace(self._welcome, number=number, token=hello.uuid, runtime=folder))
+        self._departing.returned(number)
+        log.info("engine=%s %s (pid %s on %s)", number, "is back" if hello.epoch else "joined", hello.pid, hello.host)
+        welcome = msgspec.structs.replace(self._welcome, number=number, token=hello.uuid)
+        welcome.resumed = resumed
+        self._greet(peer, welcome, received=received, is_new=is_new, connection=hello.connection)
+
+    def _greet(self, peer: Peer, welcome: m.Welcome, *, received: int, is_new: bool, connection: int = 0) -> None:
+        """Welcome a peer, and send again what one that comes back has not got."""
+        who = (TO[peer.role], peer.number)
+        welcome.runtime = self._sharing.folder_for(peer)
+        welcome.patience = self._local_patience if peer.is_local else self._welcome.patience
+        if welcome.patience:
+            if is_new:
+                self._absences.open(who)
+            peer.mail = self._absences.back(who, connection)
+            welcome.received = peer.mail.received if self._safe is None else peer.mail.ask_again()
+        self._send(peer.port, peer, welcome)
+        for header, frames in peer.mail.again(received) if peer.mail is not None and not is_new else ():
+            peer.port.send(peer, header, frames)
 
     def _nanny_hello(self, peer: Peer, hello: m.NannyHello, _frames: list[object], now: float) -> None:
         port = self._ports[To.NANNY]
@@ -280,12 +489,24 @@ class Server:
             self._nanny_gone(peer.number)
 
     def _lost(self, to: To, number: int) -> None:
+        """The connection of a peer is lost. Whoever may come back is waited for."""
+        peer = self._peers.get((to, number))
+        patience = self._welcome.patience if peer is not None and self._waits_for(peer) else 0.0
+        if (to, number) in self._absences:
+            return
+        if patience and self._absences.away((to, number), self._clock() + patience):
+            log.info("%r has lost its connection; it may come back within %g s", peer, patience)
+            self._forget(to, number)
         if to == To.ENGINE:
-            self._departing.hung_up(number)
-        elif to == To.CLIENT:
-            self._client_gone(number)
-        else:
+            self._departing.hung_up(number, patience)
+        elif to == To.NANNY:
             self._nanny_gone(number)
+        elif not patience:
+            self._client_gone(number)
+
+    def _waits_for(self, peer: Peer) -> bool:
+        """Whether a peer whose connection is lost may still be there."""
+        return bool(self._welcome.patience) and not peer.is_local and peer.role != "nanny"
 
     def _engine_silent(self, number: int, silence: float) -> None:
         if (engine := self.scheduler.engines.get(number)) is not None:
@@ -299,6 +520,7 @@ class Server:
             return  # actions for it were still in the outbox when it left
         log.info("engine=%s left: %s", number, reason)
         self._forget(To.ENGINE, number)
+        self._absences.forget((To.ENGINE, number))
         self._sharing.engine_gone(number)
         self.scheduler.engine_left(number, reason, balanced=balanced, end=end)
 
@@ -307,6 +529,7 @@ class Server:
             return
         log.info("client=%s left", number)
         self._forget(To.CLIENT, number)
+        self._absences.forget((To.CLIENT, number))
         self._sharing.client_gone(number, self.scheduler.book.tasks)
         if self.recorder is not None:
             self.recorder.client_left(number)
@@ -414,6 +637,8 @@ class Server:
         if reply is not None:
             self._send(self._ports[To.CLIENT], peer, reply)
             return
+        if query.name == "unknown":
+            self.act(now)  # results that are about to leave come before the answer that their tasks are over
         if query.name in QUESTIONS:
             if self._history is not None:
                 self._history.ask(peer.number, query, now)
@@ -468,7 +693,23 @@ class Server:
         if reply is not None:
             self._send(self._ports[To.CLIENT], peer, reply)
 
+    def _has_received(self, peer: Peer, received: m.Received, _frames: list[object], _now: float) -> None:
+        if peer.mail is None:
+            return
+        taken = peer.mail.heard_received(received.count)
+        logbook = self.scheduler.logbook
+        if logbook is not None and peer.role == "client":
+            ids = [result.id for header, _ in taken for result in results_in(header)]
+            if ids:
+                logbook.note(Taken(ids))
+
+    def _acknowledge(self, peer: Peer) -> None:
+        if peer.mail is not None:
+            self._send(peer.port, peer, peer.mail.receipt())
+
     def _ping(self, peer: Peer, ping: m.Ping, _frames: list[object], _now: float) -> None:
+        if peer.mail is not None and peer.mail.owes() and self._safe is None:
+            self._acknowledge(peer)
         port = self._ports[To.CLIENT] if peer.role == "client" else self._ports[To.ENGINE]
         self._send(port, peer, m.Pong(ping.number))
 
@@ -495,6 +736,8 @@ class Server:
                 self._send(self._ports[to], peer, m.Bye(why))
                 if to == To.ENGINE:
                     self._engine_gone(number, why)
+                elif to == To.CLIENT:
+                    self._client_gone(number)
                 else:
                     self._lost(to, number)
 
@@ -515,15 +758,23 @@ class Server:
     def _say_to_client(self, number: int, message: m.ToClient, frames: list[object]) -> None:
         """Send to a client, if it is still there, what stands in no outbox."""
         peer = self._peers.get((To.CLIENT, number))
-        if peer is not None and not peer.port.send(peer, m.encode(message), frames):
+        header = m.encode(message)
+        mail = peer.mail if peer is not None else self._absences.mail_of((To.CLIENT, number))
+        if mail is not None:
+            mail.keep(header, frames)
+        if peer is not None and not peer.port.send(peer, header, frames):
             self._lost(To.CLIENT, number)
 
     def _send(self, port: Port, peer: Peer, message: m.ToClient | m.ToEngine) -> None:
-        if not port.send(peer, m.encode(message), []) and peer.role:
+        header = m.encode(message)
+        if peer.mail is not None and type(message) not in UNCOUNTED:
+            peer.mail.keep(header, [])
+        if not port.send(peer, header, []) and peer.role:
             self._lost(TO[peer.role], peer.number)
 
     def _become(self, peer: Peer, role: str, to: To, number: int, now: float) -> None:
-        """A peer has said who it is."""
+        """A peer has said who it is. A connection it had before counts no more."""
+        self._forget(to, number)
         peer.role, peer.number, peer.heard = role, number, now
         peer.handlers = self._of_clients[peer.key.scope] if role == "client" else self._handlers[role]
         peer.port.introduced(peer)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.core import faults
 from enginery.core.dependencies import Graph, Verdict, Wait
+from enginery.core.ledger import Ending
 from enginery.wire.messages import CLIENT_SHIFT
 
 if TYPE_CHECKING:
-    from enginery.core.ledger import Ending
     from enginery.core.scheduler import Scheduler
+    from enginery.core.tasks import Rare
     from enginery.wire.messages import Dependency, Task
 
 
@@ -40,10 +41,7 @@ class Admission:
         if not (options.retries or options.targets is not None or options.after or options.follow or needs):
             scheduler.place(task)
             return
-        rare = book.rare_of(task.id)
-        rare.retries_left = options.retries
-        if options.targets is not None:
-            rare.targets = frozenset(options.targets)
+        rare = self._begin(task)
         if options.after is not None and not self._await(task, options.after):
             return
         if options.follow is not None and not self._await(task, options.follow, follow=True):
@@ -56,6 +54,34 @@ class Admission:
         book.waiting[task.id] = task
         if options.timeout is not None and options.timeout < float("inf"):  # nor if it is not a number
             scheduler.wake_at(now + options.timeout, task.id)
+
+    def recall(self, task: Task, now: float) -> None:
+        """Note the restrictions of a task that an engine had been given before the controller was restarted."""
+        del now
+        options = task.options
+        assert options is not None
+        if not (options.retries or options.targets is not None or options.after or options.follow):
+            return
+        rare = self._begin(task)
+        if options.follow is not None and options.follow.ids:
+            places = {self._ending(number).engine for number in options.follow.ids} - {-1}
+            rare.place = frozenset(places) or None
+
+    def _ending(self, number: int) -> Ending:
+        client = self._scheduler.clients.get(number >> CLIENT_SHIFT)
+        return client.ledger.read(number, client.highest) if client is not None else Ending(ok=True, engine=-1)
+
+    def _begin(self, task: Task) -> Rare:
+        """The side record of a task. One that is there already tells of earlier attempts."""
+        options, book = task.options, self._scheduler.book
+        assert options is not None
+        is_new = task.id not in book.rare
+        rare = book.rare_of(task.id)
+        if is_new:
+            rare.retries_left = options.retries
+        if options.targets is not None:
+            rare.targets = frozenset(options.targets)
+        return rare
 
     def wake(self, ended: int, ending: Ending) -> None:
         """A task has ended: settle those that wait for it, and those that wait for the ones that fail by it."""

@@ -66,6 +66,10 @@ class Flow:
         self._asked = self._said
         return self._said
 
+    def last_question(self) -> int:
+        """The number asked last: for a client that comes back, which may not have got it."""
+        return self._asked
+
     def heard(self, number: int) -> None:
         """The client has answered: it has read everything up to there."""
         if number <= self._asked:

@@ -46,6 +46,10 @@ class Bodies:
     def __contains__(self, digest: object) -> bool:
         return digest in self._bodies
 
+    def known(self) -> dict[bytes, bytes]:
+        """All bodies by digest, the oldest first."""
+        return dict(self._bodies)
+
     def introduce(self, engine: EngineRecord, digest: bytes, outbox: Outbox) -> None:
         """Send the body ahead of an engine's first task that needs it. Without one, the engine will ask."""
         body = self._bodies.get(digest)

@@ -60,6 +60,16 @@ class Ledger:
         slot = self._slots()[task & MASK]
         return Ending(slot > 0, abs(slot) - 2)
 
+    def written(self) -> tuple[bytes, list[int]]:
+        """Everything, to be written down; ``recall`` reads it."""
+        return (self._ring.tobytes() if self._ring is not None else b""), list(self._failed)
+
+    def recall(self, endings: bytes, failed: list[int]) -> None:
+        """What ``written`` gave."""
+        if endings:
+            self._ring = array("i", endings)
+        self._failed = OrderedDict.fromkeys(failed)
+
     def _slots(self) -> array[int]:
         if self._ring is None:
             self._ring = array("i", bytes(4 * DEPTH))

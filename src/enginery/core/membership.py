@@ -3,16 +3,22 @@
 Two threads use it, the one that runs user code and the one that reads the line. What they share are deques, whose
 ends are taken and given atomically. What was set aside belongs to the first of the two, everything else to whoever
 holds the line's lock.
+
+When the connection is lost and the controller can be waited for (``Welcome.patience``), the engine works on with what
+it has. ``come_back`` makes the hello of the next connection. A controller that knows this engine gets again what it has
+not got: the one it had before exactly that, one that was restored results only, since what they belong to is told by
+the list of what is held here. One that does not know it is not told of what another one had asked for.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from enginery.core.kept import Kept
+from enginery.core.mail import UNCOUNTED, Mail
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -26,6 +32,8 @@ MESSAGE_OUTPUT: Final = 1 << 20
 ASK_EVERY: Final = 1 << 18
 #: Tasks taken back that were not found here and are remembered for a while: they may be between two places.
 KEPT_ABORTS: Final = 1000
+#: What is not said to another controller than the one it was meant for.
+_FLEETING: Final = frozenset({m.Returned, m.Missing, m.Want, m.Received, m.Ping, m.Pong})
 
 
 #: Begins what stands for a kept value, where else digests of functions stand. Those are shorter.
@@ -39,6 +47,18 @@ class Held(msgspec.Struct, gc=False):
     task: m.Task
     frames: list[object]
     direct: bool
+
+
+class _Same:
+    """Some objects: the very same ones, not their likes."""
+
+    __slots__ = ("_objects",)
+
+    def __init__(self, objects: list[object]) -> None:
+        self._objects = {id(each): each for each in objects}
+
+    def __contains__(self, one: object) -> bool:
+        return id(one) in self._objects
 
 
 class Membership:
@@ -65,7 +85,17 @@ class Membership:
         self._stalled_for = b""
         self._changed: deque[bytes] = deque()  #: functions of which a task set aside has to be looked at again
         self._not_found: deque[int] = deque()
-        self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque([hello])
+        self._outgoing: deque[m.FromEngine | m.Result | m.Output] = deque()
+        #: what is sent next: the above, but for an engine that comes back, which has to be known first
+        self._ready: deque[Any] = deque([hello])
+        self._stale = _Same([])  #: of what is still to be said, what only concerns a controller that is gone
+        self._hello = hello
+        self.mail: Mail | None = None  #: of a controller that waits for engines to come back
+        #: tasks given by a controller that saves them, until their results are known to be saved
+        #: … and how often: one that failed may be given again before it is known that its failure is saved
+        self._known: Counter[int] | None = None
+        #: of these, the ones whose results are in messages under way, by the number of the message
+        self._ended: deque[tuple[int, list[int]]] = deque()
         #: characters and bytes of output said so far, at the last question whether they were heard, and known as heard
         self._said = self._asked = self._heard = 0
         self._frames: dict[int, list[memoryview]] = {}
@@ -195,7 +225,7 @@ class Membership:
 
     def has_unsent(self) -> bool:
         """Whether there is something to send."""
-        return bool(self._outgoing) or self._message is not None
+        return bool(self._outgoing) or bool(self._ready) or self._message is not None
 
     def _give_up(self, task: int) -> None:
         self.aborted.discard(task)
@@ -206,6 +236,9 @@ class Membership:
 
     def heard(self, message: m.ToEngine, frames: list[object]) -> None:
         """Take in a message of the controller."""
+        mail = self.mail
+        if mail is not None and type(message) not in UNCOUNTED and mail.came(frames):
+            self.say(mail.receipt())
         if type(message) is m.Assign:
             self._assigned(message, frames)
         elif type(message) is m.Functions:
@@ -223,8 +256,12 @@ class Membership:
         elif type(message) is m.Pong:
             self._heard = max(self._heard, message.number)
         elif type(message) is m.Welcome:
-            self.welcome, self.id = message, message.number
-            self._heard = self._asked = self._said  # what another controller has not read will not be read
+            self._welcomed(message)
+        elif type(message) is m.Received:
+            if mail is not None:
+                mail.heard_received(message.count)
+                while self._ended and self._ended[0][0] <= message.count:
+                    self._let_go(self._ended.popleft()[1])
         elif type(message) is m.Refused:
             self.refused = message
             self.leaving = f"the controller refused it: {message.reason}"
@@ -235,6 +272,8 @@ class Membership:
 
     def _assigned(self, assign: m.Assign, frames: list[object]) -> None:
         direct = assign.direct
+        if self._known is not None:
+            self._known.update([task.id for task in assign.tasks])
         queue = self.direct if direct else self.balanced
         if not frames:
             none: list[object] = []
@@ -259,6 +298,8 @@ class Membership:
             except IndexError:  # the other thread has begun the last of them
                 break
         ids.reverse()
+        if self._known is not None:
+            self._let_go(ids)
         self.say(m.Returned(ids))
 
     def _abort(self, ids: Sequence[int], *, interrupt: bool) -> None:
@@ -284,6 +325,17 @@ class Membership:
         while len(self._not_found) > KEPT_ABORTS:
             self.aborted.discard(self._not_found.popleft())
 
+    def _let_go(self, ids: Sequence[int]) -> None:
+        """Tasks of a controller that saves them are not held here any more."""
+        known = self._known
+        if known is None:
+            return
+        for number in ids:
+            if known[number] > 1:
+                known[number] -= 1
+            else:
+                known.pop(number, None)
+
     def _remove(self, queue: deque[Held]) -> list[int]:
         """Remove aborted tasks from a queue of which the other thread may take the first at any time."""
         kept: list[Held] = []
@@ -302,11 +354,80 @@ class Membership:
         removed.reverse()
         return removed
 
+    # --- coming back --------------------------------------------------------------------------------------------
+
+    def come_back(self) -> None:
+        """There is a new connection: its first message says who this was. All else waits for the answer."""
+        welcome, mail, hello = self.welcome, self.mail, self._hello
+        if welcome is not None and mail is not None:
+            self._hello = hello = msgspec.structs.replace(
+                hello,
+                id=self.id,
+                holding=list(self._known or ()),
+                epoch=welcome.epoch,
+                connection=hello.connection + 1,
+                received=mail.received,
+            )
+        self._message = None  # if it was a counted one, it is kept
+        self._ready = deque([hello])
+
+    def _welcomed(self, welcome: m.Welcome) -> None:
+        before = self.welcome
+        if before is not None and self._ready is self._outgoing:
+            return  # nobody waits for it
+        self.welcome, self.id = welcome, welcome.number
+        if before is None:
+            self.mail = Mail() if welcome.patience else None
+            self._known = Counter() if welcome.durable else None
+            self._ready = self._outgoing
+            self._heard = self._asked = self._said
+            return
+        assert self.mail is not None
+        again: list[tuple[bytes, list[object]]] = []
+        if welcome.resumed:
+            again = self.mail.again(welcome.received)
+        if not welcome.resumed or welcome.epoch != before.epoch:
+            self._stale = _Same([each for each in tuple(self._outgoing) if type(each) in _FLEETING])
+            self._heard = self._asked = self._said  # what another controller has not read will not be read
+            self._keep_results(again)
+            again = self.mail.kept()
+        if not welcome.resumed:
+            self._forget_work()
+        self._ready = deque(again) if again else self._outgoing
+        if welcome.epoch != before.epoch and (self._parked or self._stalled is not None):
+            self._ask_anew()
+
+    def _ask_anew(self) -> None:
+        """Nobody remembers what was asked for."""
+        for key in {*self._parked, *([self._stalled_for] if self._stalled is not None else [])}:
+            self.say(m.Want([int(key.removeprefix(_VALUE))]) if key.startswith(_VALUE) else m.Missing([key]))
+
+    def _keep_results(self, again: list[tuple[bytes, list[object]]]) -> None:
+        """Of what was under way only results and what is kept are said to another controller."""
+        assert self.mail is not None
+        decoded = [(m.decode_from_engine(header), header, frames) for header, frames in again]
+        lasting = [each for each in decoded if type(each[0]) in {m.Done, m.Holds}]
+        self.mail.restart([(header, frames) for _, header, frames in lasting])
+        self._ended = deque(
+            (at, [result.id for result in message.results])
+            for at, (message, _, _) in enumerate(lasting, 1)
+            if type(message) is m.Done
+        )
+
+    def _forget_work(self) -> None:
+        """What another controller gave is not begun any more. What runs, runs on, and its result has nobody to go to."""
+        held = [*self.direct, *self.balanced, *(one for parked in self._parked.values() for one in parked)]
+        if self._stalled is not None:
+            held.append(self._stalled)
+        self._abort([one.task.id for one in held], interrupt=False)
+        self._known = Counter() if self.welcome is not None and self.welcome.durable else None
+        self._ended.clear()
+
     # --- sending ------------------------------------------------------------------------------------------------
 
     def next_message(self) -> tuple[bytes, list[object]] | None:
         """See ``net.line.Speaker``: runs of results and of output leave as one message each."""
-        if self._message is None and self._outgoing:
+        if self._message is None and self._ready:
             self._message = self._compose()
         return self._message
 
@@ -314,25 +435,51 @@ class Membership:
         """See ``net.line.Speaker``."""
         self._message = None
 
-    def _compose(self) -> tuple[bytes, list[object]]:
-        outgoing = self._outgoing
-        kind = type(outgoing[0])
+    def _compose(self) -> tuple[bytes, list[object]] | None:
+        ready = self._ready
+        if ready is not self._outgoing:
+            return self._go_on()
+        kind = type(ready[0])
         if kind is not m.Result and kind is not m.Output:
-            return m.encode(outgoing.popleft()), []
+            message = ready.popleft()
+            if message in self._stale:
+                return self._compose() if ready else None
+            header = m.encode(message)
+            return (header, []) if kind in UNCOUNTED else self._counted(header, [])
         if kind is m.Output:
-            return m.encode(m.Said(self._take_outputs())), []
-        if len(outgoing) == 1:  # when idle, the rule
-            result: m.Result = outgoing.popleft()  # type: ignore[assignment]  # see above
-            return m.encode(m.Done([result])), [*self._frames.pop(result.id, ())]
-        items: list[object] = []
-        take, put = outgoing.popleft, items.append
-        while outgoing and type(outgoing[0]) is kind and len(items) < MESSAGE_RESULTS:
+            return self._counted(m.encode(m.Said(self._take_outputs())), [])
+        if len(ready) == 1:  # when idle, the rule
+            result: m.Result = ready.popleft()
+            return self._done([result], [*self._frames.pop(result.id, ())])
+        items: list[Any] = []
+        take, put = ready.popleft, items.append
+        while ready and type(ready[0]) is kind and len(items) < MESSAGE_RESULTS:
             put(take())
         frames: list[object] = []
         if self._frames:
             for item in items:
-                frames += self._frames.pop(item.id, ())  # type: ignore[attr-defined]  # they are results
-        return m.encode(m.Done(items)), frames  # type: ignore[arg-type]  # likewise
+                frames += self._frames.pop(item.id, ())
+        return self._done(items, frames)
+
+    def _done(self, results: list[m.Result], frames: list[object]) -> tuple[bytes, list[object]]:
+        message = self._counted(m.encode(m.Done(results)), frames)
+        if self._known is not None and self.mail is not None:
+            self._ended.append((self.mail.sent, [result.id for result in results]))
+        return message
+
+    def _counted(self, header: bytes, frames: list[object]) -> tuple[bytes, list[object]]:
+        if self.mail is not None:
+            self.mail.keep(header, frames)
+        return header, frames
+
+    def _go_on(self) -> tuple[bytes, list[object]]:
+        """The hello, nothing until it is answered, and then what has to be sent again."""
+        item = self._ready.popleft()
+        if type(item) is m.EngineHello:
+            return m.encode(item), []
+        if not self._ready:
+            self._ready = self._outgoing
+        return item  # type: ignore[no-any-return]  # nothing else is there
 
     def _take_outputs(self) -> list[m.Output]:
         outgoing, size = self._outgoing, 0

@@ -17,6 +17,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enginery.core import faults
+from enginery.core import logbook as entries
 from enginery.core.actions import To
 from enginery.wire import messages as m
 from enginery.wire.messages import CLIENT_SHIFT
@@ -293,13 +294,21 @@ class Places:
             self._unwanted.discard(value)
             self._scheduler.outbox.send(To.ENGINE, engine, m.Forget([value]))
             return
-        self.holders.setdefault(value, {})[engine] = None
-        self.sizes[value] = size
+        self.keep(engine, value, size)
+        if (logbook := self._scheduler.logbook) is not None:
+            logbook.note(entries.Keeps(engine, {value: size}))
         if unwanted:
             self._unwanted.add(value)
 
+    def keep(self, engine: int, value: int, size: int) -> None:
+        """An engine keeps a value."""
+        self.holders.setdefault(value, {})[engine] = None
+        self.sizes[value] = size
+
     def _forget(self, values: list[int]) -> None:
         at: dict[int, list[int]] = {}
+        if (logbook := self._scheduler.logbook) is not None and values:
+            logbook.note(entries.Forgot(values))
         for value in values:
             for engine in self.holders.pop(value, ()):
                 at.setdefault(engine, []).append(value)

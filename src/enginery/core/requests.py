@@ -2,6 +2,10 @@
 
 Callers of ``submit`` and its like only append: the deque is the hand-over from the user's threads to whoever sends
 next, so nothing here takes a lock, and everything that has accumulated leaves as one message.
+
+When the connection is lost and the controller can be waited for (``Welcome.patience``), what is asked meanwhile waits
+in that deque. ``come_back`` makes the hello of the next connection, and the welcome decides: a controller that knows
+this client gets again what it has not got, another one gets what no controller has got, and the rest is lost.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from enginery.core.kept import Kept
+from enginery.core.mail import UNCOUNTED, Mail
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -23,6 +28,8 @@ HEAVY: Final = 1024
 MESSAGE_TASKS: Final = 2000
 
 _NOTHING: Final[list[memoryview]] = []
+#: What is said again to a restarted controller that remembers: it does no harm if that has heard it before.
+_LASTING: Final = frozenset({m.Functions, m.Submit, m.Direct, m.Abort})
 
 
 class Sink(Protocol):
@@ -38,7 +45,12 @@ class Sink(Protocol):
         """Everything has arrived: called once, without locks, so user code may run."""
 
 
-Item = m.Task | m.Request | bytes
+class Aside(bytes):
+    """A message that is not counted and never sent again."""
+
+
+Packed = tuple[bytes, list[object]]
+Item = m.Task | m.Request | bytes | Packed
 
 
 class Requests:
@@ -62,6 +74,10 @@ class Requests:
         self._weights: dict[int, int] = {}
         self._wall = wall
         self._outgoing: deque[Item] = deque()
+        #: what is sent next: the above, but for a client that comes back, which has to be known first
+        self._ready = self._outgoing
+        self._stale: dict[int, Item] = {}  #: of the above, what only concerns a controller that is gone
+        self.mail: Mail | None = None  #: of a controller that waits for clients to come back
         self.frames: dict[int, list[memoryview]] = {}  #: of tasks that have not left yet
         self.bodies = Kept()  #: of functions introduced to the controller
         self._unsent: dict[bytes, bytes] = {}
@@ -103,7 +119,8 @@ class Requests:
 
         Raises what encoding it raises, for what it holds may come from a user.
         """
-        self._outgoing.append(m.encode(message))
+        header = m.encode(message)
+        self._outgoing.append(Aside(header) if type(message) in UNCOUNTED else header)
 
     def unsent(self, tasks: Sequence[int]) -> set[int]:
         """Those of some tasks that still wait to be sent. Linear: for questions only."""
@@ -113,6 +130,21 @@ class Requests:
                 waiting.add(item.id)
             elif type(item) is m.Request:
                 waiting.update(range(item.task.id, item.task.id + len(item.targets)))
+        return waiting.intersection(tasks)
+
+    def unaccepted(self, tasks: Sequence[int]) -> set[int]:
+        """Those of some tasks that the controller has not said to have. Linear in what is under way: for questions only.
+
+        Where messages are not counted, what has been sent counts as accepted.
+        """
+        waiting = self.unsent(tasks)
+        for header, _ in self.mail.kept() if self.mail is not None else ():
+            message = m.decode_from_client(header)
+            if type(message) is m.Submit:
+                waiting.update([task.id for task in message.tasks])
+            elif type(message) is m.Direct:
+                for request in message.requests:
+                    waiting.update(range(request.task.id, request.task.id + len(request.targets)))
         return waiting.intersection(tasks)
 
     def _weigh(self, task: m.Task, first: int, count: int, buffers: list[memoryview]) -> None:
@@ -129,7 +161,7 @@ class Requests:
 
     def next_message(self) -> tuple[bytes, list[object]] | None:
         """See ``net.line.Speaker``."""
-        if self._message is None and (self._outgoing or self._unsent):
+        if self._message is None and (self._ready or self._unsent):
             self._message = self._compose()
         return self._message
 
@@ -137,26 +169,49 @@ class Requests:
         """See ``net.line.Speaker``."""
         self._message = None
 
-    def _compose(self) -> tuple[bytes, list[object]] | None:
+    def _compose(self) -> Packed | None:
+        ready = self._ready
+        if ready is not self._outgoing:
+            return self._go_on()
         if self._unsent:
             bodies, self._unsent = self._unsent, {}
-            return m.encode(m.Functions(bodies)), []
-        outgoing = self._outgoing
-        if not outgoing:
+            return self._counted(m.encode(m.Functions(bodies)), [])
+        if not ready:
             return None
-        kind = type(outgoing[0])
+        kind = type(ready[0])
+        if kind is Aside:
+            header = ready.popleft()
+            if id(header) in self._stale:
+                return self._compose()
+            return header, []  # type: ignore[return-value]  # see above
         if kind is bytes:
-            return outgoing.popleft(), []  # type: ignore[return-value]  # see above
-        if len(outgoing) == 1 and kind is m.Task:  # when idle, the rule
-            task = outgoing.popleft()
-            return m.encode(m.Submit([task])), self._frames([task])  # type: ignore[list-item]  # see above
+            return self._counted(ready.popleft(), [])  # type: ignore[arg-type]  # see above
+        if len(ready) == 1 and kind is m.Task:  # when idle, the rule
+            task = ready.popleft()
+            return self._counted(m.encode(m.Submit([task])), self._frames([task]))  # type: ignore[list-item]  # see above
         items: list[Item] = []
-        take, put = outgoing.popleft, items.append
-        while outgoing and type(outgoing[0]) is kind and len(items) < MESSAGE_TASKS:
+        take, put = ready.popleft, items.append
+        while ready and type(ready[0]) is kind and len(items) < MESSAGE_TASKS:
             put(take())
         if kind is m.Task:
-            return m.encode(m.Submit(items)), self._frames(items)  # type: ignore[arg-type]  # all of that kind
-        return m.encode(m.Direct(items)), self._frames([item.task for item in items])  # type: ignore[arg-type,union-attr]
+            return self._counted(m.encode(m.Submit(items)), self._frames(items))  # type: ignore[arg-type]  # all of that kind
+        frames = self._frames([item.task for item in items])  # type: ignore[union-attr]  # likewise
+        return self._counted(m.encode(m.Direct(items)), frames)  # type: ignore[arg-type]  # likewise
+
+    def _counted(self, header: bytes, frames: list[object]) -> Packed:
+        if self.mail is not None:
+            self.mail.keep(header, frames)
+        return header, frames
+
+    def _go_on(self) -> Packed | None:
+        """The hello of one who comes back, nothing until it is answered, and then what has to be sent again."""
+        ready = self._ready
+        if not ready:
+            return None
+        item = ready.popleft()
+        if not ready and type(item) is not Aside:
+            self._ready = self._outgoing
+        return item if type(item) is tuple else (item, [])  # type: ignore[return-value]  # nothing else is here
 
     def _frames(self, tasks: Sequence[object]) -> list[object]:
         if not self.frames:
@@ -168,6 +223,9 @@ class Requests:
 
     def heard(self, message: m.ToClient, frames: list[memoryview]) -> None:
         """Take in a message of the controller."""
+        mail = self.mail
+        if mail is not None and type(message) not in UNCOUNTED and mail.came(frames):
+            self.say(mail.receipt())
         if type(message) is m.Results:
             self._results(message, frames)
         elif type(message) is m.Outputs:
@@ -178,13 +236,17 @@ class Requests:
         elif type(message) is m.News:
             self._news(message)
         elif type(message) is m.Answer:
-            if message.number in self.answers:  # else nobody waits for it any more
+            if message.number == _UNKNOWN:
+                self._are_unknown(message.value)
+            elif message.number in self.answers:  # else nobody waits for it any more
                 self.answers[message.number] = message
         elif type(message) is m.Missing:
             self._supply(message.digests)
+        elif type(message) is m.Received:
+            if mail is not None:
+                mail.heard_received(message.count)
         elif type(message) is m.Welcome:
-            self.welcome = message
-            self.engines = _by_id({info.id: info for info in message.engines})
+            self._welcomed(message)
         elif type(message) is m.Refused:
             self.refused = message
         elif type(message) is m.Bye:
@@ -228,20 +290,113 @@ class Requests:
         # An empty body says that it is not here, either, so that nobody waits for it.
         self._unsent.update((digest, self.bodies.get(digest, b"")) for digest in digests)
 
+    # --- coming back --------------------------------------------------------------------------------------------
+
+    def come_back(self, hello: m.ClientHello) -> None:
+        """There is a new connection: its first message says who this was. All else waits for the answer."""
+        welcome, mail = self.welcome, self.mail
+        assert welcome is not None
+        assert mail is not None
+        hello.client, hello.token, hello.epoch, hello.received = (
+            welcome.number,
+            welcome.token,
+            welcome.epoch,
+            mail.received,
+        )
+        self._message = None  # if it was a counted one, it is kept
+        self._ready = deque([Aside(m.encode(hello))])
+
+    def _welcomed(self, welcome: m.Welcome) -> None:
+        before = self.welcome
+        if before is not None and self._ready is self._outgoing:
+            return  # nobody waits for it
+        self.welcome = welcome
+        engines = _by_id({info.id: info for info in welcome.engines})
+        if before is None:
+            self.mail = Mail() if welcome.patience else None
+            self.engines = engines
+            return
+        assert self.mail is not None
+        if welcome.durable and before.durable and not self.mail.acknowledged:
+            # It was killed before it had saved that this client is there: then it has begun nothing of what is kept here.
+            welcome.resumed = True
+        same = welcome.resumed and welcome.epoch == before.epoch
+        again = self.mail.again(welcome.received) if welcome.resumed else []
+        if not same:
+            self._meet_another(before, welcome, again)
+            self._compare(engines)
+            again = self.mail.kept()
+        self._ready = deque(again) if again else self._outgoing
+
+    def _meet_another(self, before: m.Welcome, welcome: m.Welcome, again: list[Packed]) -> None:
+        """The controller is another one in the place of the one before."""
+        assert self.mail is not None
+        self._stale = {id(item): item for item in tuple(self._outgoing) if type(item) is Aside}
+        self.mail.restart([each for each in again if type(m.decode_from_client(each[0])) in _LASTING])
+        for number, answer in list(self.answers.items()):
+            if answer is None and number in self.answers:
+                self.answers[number] = m.Answer(
+                    number, error="The controller was restarted before it answered. Ask again."
+                )
+        if welcome.resumed:
+            # A file cut short remembers less than was promised. By the time this is answered all that it knows to have
+            # ended has arrived.
+            unsent = self.unsent(list(self.outstanding))
+            asked = [number for number in list(self.outstanding) if number not in unsent]
+            for at in range(0, len(asked), MESSAGE_TASKS):
+                self.say(m.Query(_UNKNOWN, "unknown", {"tasks": asked[at : at + MESSAGE_TASKS]}))
+        else:
+            unsent = self.unsent(list(self.outstanding))
+            fault = m.Fault("ConnectionLost", "ConnectionLost", _FORGOTTEN.format(before.epoch, welcome.epoch))
+            self.fail([number for number in list(self.outstanding) if number not in unsent], fault)
+
+    def _are_unknown(self, tasks: object) -> None:
+        """A controller that was restored does not know these, although another one had taken them."""
+        if isinstance(tasks, list):
+            fault = m.Fault("ConnectionLost", "ConnectionLost", _UNREMEMBERED)
+            self.fail([number for number in tasks if isinstance(number, int)], fault)
+
+    def _compare(self, engines: dict[int, m.EngineInfo]) -> None:
+        """Tell of the engines that joined or left while nobody was there to say so."""
+        known = {info.uuid for info in self.engines.values()}
+        present = {info.uuid for info in engines.values()}
+        left = [info for info in self.engines.values() if info.uuid not in present]
+        news = m.News([info for info in engines.values() if info.uuid not in known])
+        news.left = [m.Departure(info.id, info.uuid, "it was not there when the controller came back") for info in left]
+        self.engines = engines
+        if news.joined or news.left:
+            self.news.append(news)
+
     # --- the end ------------------------------------------------------------------------------------------------
 
     def fail_all(self, fault: m.Fault) -> None:
         """Nothing will come any more: everything outstanding ends with this fault."""
-        when = self._wall()
-        for number in list(self.outstanding):
-            sink = self.outstanding.pop(number, None)
-            result = m.Result(number, m.Status.LOST, b"", fault=fault)
-            if sink is not None and sink.arrived(result, -1, [], when):
-                self.settled.append(sink)
+        self.fail(list(self.outstanding), fault)
         self._weights.clear()
         self.heavy = 0
 
+    def fail(self, tasks: Sequence[int], fault: m.Fault) -> None:
+        """Tasks that are outstanding end with this fault."""
+        when = self._wall()
+        for number in tasks:
+            sink = self.outstanding.pop(number, None)
+            self.heavy -= self._weights.pop(number, 0)
+            result = m.Result(number, m.Status.LOST, b"", fault=fault)
+            if sink is not None and sink.arrived(result, -1, [], when):
+                self.settled.append(sink)
+
 
 def _by_id(engines: dict[int, m.EngineInfo]) -> dict[int, m.EngineInfo]:
-    # Ranks of an MPI job join in any order.
+    # Ranks of an MPI job join in any order, and so does everybody who comes back to a restarted controller.
     return dict(sorted(engines.items()))
+
+
+#: Number of the question which tasks a controller does not know.
+_UNKNOWN: Final = -1
+_UNREMEMBERED: Final = (
+    "The controller was restored, and what it had saved does not tell of this task. Whether it has run is not known."
+)
+_FORGOTTEN: Final = (
+    "The controller was restarted (epoch {} → {}) and does not remember what the one before it was asked. Whether the "
+    "task has run is not known. Start the controller with --restore to have it remember."
+)

@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from enginery.core import faults
+from enginery.core import logbook as entries
 from enginery.core.actions import Outbox, To
 from enginery.core.admission import Admission
 from enginery.core.book import Book
@@ -29,6 +30,7 @@ from enginery.wire.messages import (
     LACKS,
     Abort,
     Action,
+    Assign,
     Departure,
     EngineInfo,
     Missing,
@@ -44,6 +46,7 @@ from enginery.wire.messages import (
 if TYPE_CHECKING:
     from enginery.core import actions
     from enginery.core.journal import Journal
+    from enginery.core.logbook import Logbook
     from enginery.core.placement import Random
     from enginery.core.tasks import Rare
     from enginery.wire.messages import Fault, Output, Request
@@ -54,6 +57,8 @@ POISON: Final = 3
 FARTHEST: Final = 100_000
 #: Deadlines that may have become pointless before they are sought out.
 POINTLESS: Final = 1000
+#: Clients that left which a durable controller remembers.
+DEPARTED: Final = 10_000
 #: Tasks that are looked for one by one at every engine.
 FEW: Final = 10
 #: Crashes of engines remembered for clients that come later.
@@ -64,10 +69,22 @@ class Scheduler:
     """Tasks, engines, clients, and every decision about them. Not thread-safe: it belongs to one loop."""
 
     def __init__(
-        self, *, random: Random, scheme: str = "leastload", hwm: int | None = None, journal: Journal | None = None
+        self,
+        *,
+        random: Random,
+        scheme: str = "leastload",
+        hwm: int | None = None,
+        journal: Journal | None = None,
+        first_client: int = 1,
+        logbook: Logbook | None = None,
     ) -> None:
-        """What ended is noted in ``journal``, if there is one."""
+        """What ended is noted in ``journal``, if there is one.
+
+        What must outlive the controller is written into ``logbook``, if there is one. ``first_client`` is the number of
+        the first client: a restarted controller leaves those of others free.
+        """
         self.journal = journal
+        self.logbook = logbook
         self.engines: dict[int, EngineRecord] = {}
         self.clients: dict[int, ClientRecord] = {}
         self.outbox = Outbox()
@@ -93,18 +110,39 @@ class Scheduler:
         self._retiring: list[EngineRecord] = []
         self._skipped: set[int] = set()  #: ids below the next one that were never given
         self._firsts: dict[str, int] = {}  #: by engine set of MPI ranks: the id of rank 0
-        self._next_client = 1
         self._departing: EngineInfo | None = None  #: the engine that is leaving, while its tasks are seen to
+        self._first_client = self._next_client = first_client
+        self._adopted: set[int] = set()  #: numbers that another controller gave
+        self._had_client = False
+        self.departed: dict[int, None] = {}  #: clients that another controller may meet and shall not take for new ones
         self._mixed = False  #: there was more than one client, so results of several may come in one message
 
     # --- clients ------------------------------------------------------------------------------------------------
 
     def client_joined(self, name: str, token: str, now: float, session: str = "") -> ClientRecord:
         """A client says hello. Its record carries the number that prefixes its task ids."""
-        client = ClientRecord(self._next_client, name, token, now, session)
-        self.clients[client.number] = client
-        self._mixed = self._next_client > 1
+        while self._next_client in self._adopted:
+            self._next_client += 1
+        client = self._add_client(self._next_client, name, token, now, session)
         self._next_client += 1
+        return client
+
+    def client_adopted(self, number: int, name: str, token: str, now: float, session: str = "") -> ClientRecord | None:
+        """A client of another controller goes on here, under its number: ids it has given are of no use with any other.
+
+        None if the number is somebody else's here, or that of a client which has left.
+        """
+        if number in self._adopted or number in self.departed or self._first_client <= number < self._next_client:
+            return None
+        self._adopted.add(number)
+        return self._add_client(number, name, token, now, session)
+
+    def _add_client(self, number: int, name: str, token: str, now: float, session: str) -> ClientRecord:
+        self._mixed = self._mixed or self._had_client
+        self._had_client = True
+        client = self.clients[number] = ClientRecord(number, name, token, now, session)
+        if self.logbook is not None:
+            self.logbook.note(entries.Joined(number, name, session, token))
         return client
 
     def client_left(self, number: int) -> None:
@@ -114,6 +152,12 @@ class Scheduler:
             client.connected = False
             self.dealer.let_on(number)
             self.places.client_left(number)
+            if self.logbook is not None:
+                self.settle()
+                self.logbook.note(entries.Gone(number))
+                self.departed[number] = None
+                if len(self.departed) > DEPARTED:
+                    del self.departed[next(iter(self.departed))]
             for digest, engine in self.dealer.bodies.wanted():  # of this client, perhaps
                 self.functions_missing(engine, [digest])
 
@@ -123,6 +167,8 @@ class Scheduler:
         An empty body says that the client does not have it, either: its tasks that wait for it can never run.
         """
         self.dealer.bodies.store({digest: body for digest, body in bodies.items() if body}, self.outbox)
+        if self.logbook is not None:
+            self.logbook.note(entries.Bodies(bodies))
         lost = {digest for digest, body in bodies.items() if not body}
         for digest, engine in self.dealer.bodies.wanted() if lost else ():
             for task in self._waiting_for(engine, digest) if digest in lost else ():
@@ -139,6 +185,8 @@ class Scheduler:
             task = tasks[0]
             self.counts["submitted"] += 1
             self.book.tasks[task.id] = task
+            if self.logbook is not None:
+                self.logbook.note(entries.Accepted(tasks), frames)
             if not self.dealer.offer(task, now, self.outbox):
                 lane.push(task)
             return
@@ -148,6 +196,10 @@ class Scheduler:
             tasks = self._claim_each(client, tasks)
         self.counts["submitted"] += len(tasks)
         self.book.tasks.update([(task.id, task) for task in tasks])
+        if self.logbook is not None and tasks:
+            kept = self.book.frames
+            owned = [frame for task in tasks if task.frames for frame in kept[task.id]] if frames else []
+            self.logbook.note(entries.Accepted(tasks), owned)
         special = [at for at, task in enumerate(tasks) if task.options is not None]
         begin = 0
         for at in special:  # order within a client is kept: what came before this task is queued before it
@@ -185,6 +237,9 @@ class Scheduler:
                 self.counts["stale"] += count
                 continue
             self.counts["submitted"] += count
+            if self.logbook is not None:
+                copies = [_copy(task, task.id + index) for index in range(count)]
+                self.logbook.note(entries.Accepted(copies, request.targets), mine * count)
             for index, target in enumerate(request.targets):
                 self._address(task if not index else _copy(task, task.id + index), mine, target, now)
 
@@ -192,8 +247,8 @@ class Scheduler:
         self.book.tasks[task.id] = task
         if self.journal is not None:
             self.journal.direct.add(task.id)
-            if frames:
-                self.book.frames[task.id] = frames
+        if frames and (self.journal is not None or self.logbook is not None):
+            self.book.frames[task.id] = frames  # another controller may have to send them again
         if task.options is not None and task.options.values:
             self.places.use(self.book.rare_of(task.id), task.options.values)
         if task.action == Action.FETCH:
@@ -232,6 +287,7 @@ class Scheduler:
                 rare = self.book.rare_of(number)
                 rare.retries_left = 0
                 rare.stopping = True
+                self._note_attempt(number, rare, held=True)
                 at_engines.setdefault(engine.info.id, []).append(number)
         for holder, numbers in at_engines.items():
             self.outbox.send(To.ENGINE, holder, Abort(numbers, interrupt))
@@ -253,6 +309,8 @@ class Scheduler:
         self.engines[number] = engine
         self.dealer.join(engine)
         self.places.engine_joined(engine)
+        if self.logbook is not None:
+            self.logbook.note(entries.Came(engine.info))
         self._tell_clients(News(joined=[engine.info]))
         return engine
 
@@ -279,6 +337,14 @@ class Scheduler:
         if engine is not None:
             engine.leaving = True
             self.dealer.refresh(engine)
+
+    def engine_returned(self, number: int, now: float) -> None:
+        """An engine whose connection was closed is back, with all it held."""
+        engine = self.engines[number]
+        engine.leaving = False
+        engine.progressed = now
+        self.places.engine_joined(engine)  # names that are watched since it left
+        self.dealer.refresh(engine)
 
     def engine_retires(self, number: int) -> None:
         """An engine is to leave without loss: it hands back what it has not begun, and leaves when the rest is done."""
@@ -340,10 +406,46 @@ class Scheduler:
         for task in homeless:
             self.place(task)
         self._departing = None
+        if self.logbook is not None:
+            self.logbook.note(entries.Left(number))
+
+    def engine_recalled(self, number: int, holding: list[int], now: float) -> None:
+        """An engine that a controller before this one had is back, and says which tasks it holds.
+
+        What it was given and does not hold it has never got: it goes to another one, or to it once more if it is
+        addressed to it. What it holds and was not given has ended or is somebody else's by now.
+        """
+        engine, held = self.engines[number], set(holding)
+        self.engine_returned(number, now)
+        known = held.intersection(engine.balanced) | held.intersection(engine.direct)
+        strange = [task for task in holding if task not in known]
+        stopping = [task for task in known if (rare := self.book.rare.get(task)) is not None and rare.stopping]
+        if strange or stopping:
+            self.outbox.send(To.ENGINE, number, Abort([*strange, *stopping]))
+        missed = [task for task in engine.balanced if task not in held]
+        if missed:
+            if self.logbook is not None:
+                self.logbook.note(entries.Returned(missed))
+            for task_id in reversed(missed):
+                task = engine.balanced.pop(task_id)
+                self.dealer.ended(engine, task.function, 1, None)
+                self._put_back(task, self.book.rare.get(task_id))
+        for task in list(engine.direct.values()):
+            if task.action == Action.FETCH:
+                self.places.send(engine, task)
+            elif task.id not in held:
+                if task.function and task.function not in engine.functions:
+                    self.dealer.bodies.introduce(engine, task.function, self.outbox)
+                batch, out = self.outbox.assignment(number, direct=True)
+                batch.tasks.append(task)
+                out += self.book.frames.get(task.id, ())
+        self.dealer.refresh(engine)
 
     def _bereave(self, task: Task, engine: EngineRecord, reason: str, *, begun: bool) -> None:
         rare = self.book.rare.get(task.id)
         if not begun:
+            if self.logbook is not None:
+                self.logbook.note(entries.Returned([task.id]))
             self._put_back(task, rare)
             return
         poison = False
@@ -355,6 +457,7 @@ class Scheduler:
                 rare.note_attempt(f"engine {engine.info.id} ({reason})")
                 rare.excluded.add(engine.info.id)
                 self.counts["retried"] += 1
+                self._note_attempt(task.id, rare)
                 self.place(task, front=True)
                 return
         fault = faults.engine_lost(engine, reason, rare, poison=poison)
@@ -382,6 +485,8 @@ class Scheduler:
             # The client gets its results first; the books are kept while they travel.
             if client in self.clients:
                 self.outbox.results(client, engine.info.id)[0].extend(results)
+            if self.logbook is not None:
+                self.logbook.note(entries.Ended(engine.info.id, results))
             self._unsettled.append((engine, tasks, results, ids))
             return
         self.settle()
@@ -480,6 +585,8 @@ class Scheduler:
     def tasks_returned(self, engine: EngineRecord, ids: list[int], now: float) -> None:
         """An engine hands back balanced tasks it has not begun, in answer to ``Return``."""
         self.settle()
+        if self.logbook is not None:
+            self.logbook.note(entries.Returned([number for number in ids if number in engine.balanced]))
         engine.asked_back = not ids  # there is nothing to be had until a task of its ends
         engine.progressed = now
         for number in reversed(ids):
@@ -496,6 +603,8 @@ class Scheduler:
         """An engine was given tasks whose function it does not have. Supplied from here or asked of clients."""
         self.settle()
         engine.disordered = True  # it sets their tasks aside and goes on with others
+        if self.logbook is not None:
+            self.logbook.note(entries.Overtaken(engine.info.id))
         for digest in digests:
             engine.functions.discard(digest)
             if self.dealer.bodies.supply(engine, digest, self.outbox):
@@ -555,7 +664,38 @@ class Scheduler:
         if self.dealer.has_work():
             self.settle()
             self.dealer.deal(now, self.outbox)
-        return self.outbox.take()
+        actions = self.outbox.take()
+        if self.logbook is not None:
+            for action in actions:
+                if type(action.message) is Assign:
+                    self.logbook.note(entries.Given(action.number, [task.id for task in action.message.tasks]))
+        return actions
+
+    # --- recalling ----------------------------------------------------------------------------------------------
+
+    def recall_peers(
+        self, clients: dict[int, ClientRecord], departed: dict[int, None], highest_client: int, highest_engine: int
+    ) -> None:
+        """Take over the clients of a controller before this one; no number and no id is given a second time."""
+        self.departed = dict(departed)
+        self.clients.update(clients)
+        self._adopted.update(clients)
+        self._had_client = self._mixed = bool(clients)
+        self._next_client = max(self._next_client, highest_client + 1)
+        self._next_engine = highest_engine + 1
+
+    def recall_task(self, task: Task, target: int | None, now: float) -> None:
+        """Admit a task once more that a controller before this one had accepted and given to nobody."""
+        rare = self.book.rare.get(task.id)
+        if target is not None:
+            fault = faults.no_such_engine(target, sorted(self.engines))
+            self.end(task, faults.result_of(task.id, Status.LOST, fault))
+        elif rare is not None and rare.stopping:
+            self.end(task, faults.aborted(task.id, "The task was aborted before it began."))
+        elif task.options is not None:
+            self.admission.admit(task, now)
+        else:
+            self.place(task)
 
     # --- used by admission --------------------------------------------------------------------------------------
 
@@ -595,6 +735,8 @@ class Scheduler:
             info = holder.info if holder is not None else self._departing
             self.journal.finished(info, task, result, self.book.frames.get(task.id, ()), frames)
         self.book.remove(task.id)
+        if self.logbook is not None:
+            self.logbook.note(entries.Ended(engine, [result]), frames)
         ending = Ending(ok=not result.status, engine=engine)
         self.counts["ended"] += 1
         self.counts["failed"] += not ending.ok
@@ -665,8 +807,14 @@ class Scheduler:
             self.counts["retried"] += 1
         what = f"{fault.ename}: {fault.evalue}" if fault is not None else "failed"
         rare.note_attempt(f"engine {engine} ({what[:200]})")
+        self._note_attempt(task.id, rare)
         self.place(task, front=True)
         return True
+
+    def _note_attempt(self, task: int, rare: Rare, *, held: bool = False) -> None:
+        """Write down what is left to a task; ``held``: its engine has it still."""
+        if self.logbook is not None:
+            self.logbook.note(entries.tried(task, rare, held=held))
 
     def _put_back(self, task: Task, rare: Rare | None) -> None:
         """An engine had a task and did not begin it: it stands in front again, unless its client has taken it back."""

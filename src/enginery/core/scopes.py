@@ -31,7 +31,7 @@ class Scope(StrEnum):
 
 Messages = frozenset[type]
 
-_COURTESY: Final[Messages] = frozenset({m.Ping, m.Pong, m.Shares, m.Bye})
+_COURTESY: Final[Messages] = frozenset({m.Ping, m.Pong, m.Shares, m.Received, m.Bye})
 _WATCH: Final[Messages] = _COURTESY | {m.ClientHello, m.Query}
 _SUBMIT: Final[Messages] = _WATCH | {m.Functions, m.Submit, m.Direct, m.Abort, m.Release, m.Forget}
 _ADMIN: Final[Messages] = _SUBMIT | {m.Signal, m.Shutdown}
@@ -68,6 +68,7 @@ QUESTIONS: Final[dict[str, Scope]] = {
     "queue_status": Scope.WATCH,
     "statistics": Scope.WATCH,
     "story": Scope.WATCH,
+    "unknown": Scope.WATCH,
     "where": Scope.WATCH,
     "why": Scope.WATCH,
     "key_create": Scope.ADMIN,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from enginery.core.membership import Membership
 from enginery.engine.limits import TimeLimit
 from enginery.engine.sharing import Sharing
+from enginery.net.away import Away
 from enginery.net.line import Line
-from enginery.net.sockets import dial_patiently, key_for
+from enginery.net.sockets import dial_patiently, key_for, redial
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from enginery.engine.begun import BegunCell
     from enginery.engine.options import EngineOptions
+    from enginery.net.channel import Channel
 
 log = logging.getLogger("enginery.engine")
 
@@ -57,6 +59,10 @@ class Link:
         self._flush_by = _NEVER  #: when what is unsent has to leave
         self._look_at = _NEVER  #: when the line's thread looks whether that time has come
         self._exit_by = _NEVER
+        self._away = Away()
+        self._returns = False  #: another controller may take the place of this one
+        self._connection = options.connection
+        self._epoch = 0
         patience = options.timeout * max(options.max_misses, 1)
         channel = dial_patiently(options.connection, patience, tell=lambda why: log.warning(UNREACHED, why))
         hello.key = key_for(options.connection, channel)
@@ -106,29 +112,90 @@ class Link:
         self._heard = time.monotonic()
         member = self.member
         try:
-            member.heard(m.decode_to_engine(header), frames)  # type: ignore[arg-type]  # a buffer
+            message = m.decode_to_engine(header)  # type: ignore[arg-type]  # a buffer
         except m.UNDECODABLE as error:
             log.warning("a message of the controller could not be understood and was dropped: %s", error)
             return
-        if member.welcome is not None and self._next_ping == _NEVER:
-            self._period = member.welcome.period
-            self._next_ping = self._heard + self._period
-            self.line.wake()  # whose own thread knows of no deadline yet
-            self.sharing = Sharing(member.welcome.runtime, member.id)
-            member.released = self.sharing.pool.release
-            if self.sharing.folder:
-                member.say(m.Shares())
+        if type(message) is m.Refused and self._is_known():
+            self.line.drop(message.reason)
+            return
+        member.heard(message, frames)  # type: ignore[arg-type]  # buffers all
+        if member.welcome is not None and (self._next_ping == _NEVER or self._away):
+            self._welcomed(member.welcome)
         if member.interrupt:
             task, member.interrupt = member.interrupt, 0
             self.interrupt(task)
         if member.leaving is not None:
             self._begin_to_leave()
 
-    def lost(self, why: str) -> None:
-        """See ``net.line.Speaker``."""
-        if self.member.leaving is None:
-            self.member.leaving = f"the controller is gone ({why})"
+    def _is_known(self) -> bool:
+        """Whether a refusal is no answer to a hello: libzmq has reconnected, before it was seen that the connection had ended."""
+        welcome = self.member.welcome
+        return welcome is not None and welcome.patience > 0 and not self._away and self.member.leaving is None
+
+    def _welcomed(self, welcome: m.Welcome) -> None:
+        if self._away and self.member.refused is None:
+            log.warning("engine=%s the connection to the controller is back", self.member.id)
+            self._away.back()
+        self._period = welcome.period
+        self._next_ping = self._heard + self._period
+        self.line.wake()  # whose own thread knows of no deadline yet
+        if welcome.epoch != self._epoch:
+            self.sharing.pool.close()  # its files are gone with the other controller
+            self.sharing = Sharing(welcome.runtime, self.member.id)
+            self.member.released = self.sharing.pool.release
+            if self.sharing.folder:
+                self.member.say(m.Shares())
+            self._epoch, self._returns = welcome.epoch, welcome.returns
+
+    def lost(self, why: str) -> bool:
+        """See ``net.line.Speaker``. The engine works on while it waits for the controller."""
+        member = self.member
+        patience = member.welcome.patience if member.welcome is not None else 0.0
+        if patience and member.leaving is None:
+            if not self._away:
+                log.warning(
+                    "engine=%s the connection to the controller is lost (%s); it is waited for for %g s",
+                    member.id,
+                    why,
+                    patience,
+                )
+            if self._away.lost(why, time.monotonic(), patience):
+                self.line.wake()
+                return True
+        if member.leaving is None:
+            member.leaving = f"the controller is gone ({why})"
         self._begin_to_leave()
+        return False
+
+    def redial(self) -> Channel | None:
+        """See ``net.line.Speaker``."""
+        now = time.monotonic()
+        if not self._away.may_dial(now):
+            return None
+        try:
+            channel = redial(self._connection)
+        except OSError as error:
+            if not self._returns:
+                with self.line.lock:
+                    self.member.leaving = f"the controller is gone ({self._away.why}; {error.strerror})"
+                    self.line.give_up()
+                    self._begin_to_leave()
+            return None
+        with self.line.lock:
+            self.member.come_back()
+            self._away.dialled(now)
+            self._heard = now
+        return channel
+
+    def _wait_on(self, now: float) -> None:
+        away = self._away
+        if away.is_over(now):
+            self.member.leaving = f"the controller is gone ({away.why}), and did not come back in time"
+            self.line.give_up()
+            self._begin_to_leave()
+        elif away.is_unanswered(now):
+            self.line.drop("nobody answers there")
 
     def tick(self, now: float) -> None:
         """See ``net.line.Speaker``."""
@@ -144,14 +211,15 @@ class Link:
                 self._look_at = due
         if now >= self._limit.next_deadline():
             self._limit.tick(now, self._flush_all)
-        if now >= self._next_ping:
+        if self._away:
+            self._wait_on(now)
+        elif now >= self._next_ping:
             if now - self._next_ping > self._period:
                 self._heard = now  # this process was stopped itself, and what came meanwhile is still to be read
             self._next_ping = now + self._period
             silence = now - self._heard
             if self._misses and silence > self._period * self._misses:
-                self.member.leaving = f"the controller has been silent for {silence:.0f} s"
-                self._begin_to_leave()
+                self.line.drop(f"it has been silent for {silence:.0f} s")
             else:
                 self.member.say(m.Ping(0))
                 self.sharing.pool.trim()
@@ -162,7 +230,8 @@ class Link:
 
     def next_deadline(self) -> float:
         """See ``net.line.Speaker``."""
-        return min(self._next_ping, self._look_at, self._exit_by, self._limit.next_deadline())
+        ping = self._away.next_deadline() if self._away else self._next_ping
+        return min(ping, self._look_at, self._exit_by, self._limit.next_deadline())
 
     def after_turn(self) -> None:
         """See ``net.line.Speaker``."""

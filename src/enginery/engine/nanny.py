@@ -10,6 +10,7 @@ Rules of the room:
    the controller has been silent for ``max_misses`` heartbeats. In the last two cases it has the engines stopped first.
 3. Its hello lists the engines it watches. It is said again whenever that list changes, and whenever a ping was not
    answered, since a restarted controller knows nobody.
+4. A connection that is lost is made anew while the controller may come back. Then the ends of engines are told again.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import os
 import platform
 import select
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from enginery.engine import limits
 from enginery.engine.channel import Leave, Started
+from enginery.net.away import Away
 from enginery.net.channel import ChannelClosed
 from enginery.net.reach import explain
-from enginery.net.sockets import dial_patiently, key_for
+from enginery.net.sockets import dial_patiently, key_for, redial
 from enginery.wire.messages import (
     UNDECODABLE,
     VERSION,
@@ -44,7 +47,7 @@ from enginery.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from enginery.engine.keepers import Keeper
     from enginery.engine.options import EngineOptions
@@ -61,6 +64,8 @@ GRACE: Final = 0.15
 STUCK: Final = "its task ran longer than its time_limit and could not be interrupted"
 #: How long the last words may take to leave this process, in seconds.
 LINGER: Final = 0.25
+#: Ends of engines that are told again to a controller that comes back.
+REPORTS: Final = 1000
 
 
 class Nanny:
@@ -75,9 +80,16 @@ class Nanny:
         max_misses: int = 50,
         period: float = FIRST_PERIOD,
         key: str = "",
+        redial: Callable[[], Channel] | None = None,
     ) -> None:
-        """``key`` is what the hello has to show."""
+        """``key`` is what the hello has to show. ``redial`` makes another connection, or raises OSError."""
         self._channel = channel
+        self._redial = redial
+        self._away = Away()
+        self._patience = 0.0
+        self._returns = False  #: another controller may take the place of this one
+        self._is_lost = False  #: the connection is, and there is no other yet
+        self._reports: deque[EngineExited] = deque(maxlen=REPORTS)
         self._keeper = keeper
         self._engines = dict.fromkeys(engines)
         self._max_misses = max_misses
@@ -94,24 +106,34 @@ class Nanny:
     def __repr__(self) -> str:
         return f"<Nanny engines={len(self._engines)} epoch={self._epoch} misses={self._misses}>"
 
+    def close(self) -> None:
+        """Close the connection; what was said last may still leave."""
+        if not self._is_lost:
+            self._channel.close(LINGER)
+
     def run(self) -> str:
         """Work until it is time to leave; returns why."""
-        controller, keeper = self._channel.fileno(), self._keeper.fileno()
+        keeper = self._keeper.fileno()
         self._hello()
         self._next_beat = time.monotonic() + self._period
         while not self._over:
-            writers = [controller] if self._channel.wants_write else []
-            left = max(0.0, min(self._next_beat, self._next_look) - time.monotonic())
-            if self._channel.has_unseen():
+            here = [] if self._is_lost else [self._channel.fileno()]
+            writers = here if self._channel.wants_write else []
+            due = self._away.next_deadline() if self._away else self._next_beat
+            left = max(0.0, min(due, self._next_look) - time.monotonic())
+            if here and self._channel.has_unseen():
                 left = 0.0
-            ready, writable, _ = select.select([keeper, controller], writers, [], left)
+            ready, writable, _ = select.select([keeper, *here], writers, [], left)
             if keeper in ready:
                 self._hear_keeper()
-            self._hear_controller(writable=bool(writable))
+            if here:
+                self._hear_controller(writable=bool(writable))
             now = time.monotonic()
             if now >= self._next_look:
                 self._look_at_limits(now)
-            if now >= self._next_beat:
+            if self._away:
+                self._come_back(now)
+            elif now >= self._next_beat:
                 self._beat()
         return self._over
 
@@ -125,6 +147,7 @@ class Nanny:
             elif isinstance(message, EngineExited):
                 log.info("engine=%s pid=%d %s", message.uuid, message.pid, message.note)
                 self._engines.pop(message.uuid, None)
+                self._reports.append(message)
                 self._say(message)
             else:
                 self._leave(message)
@@ -162,7 +185,35 @@ class Nanny:
                     self._obey(message)
         except ChannelClosed as error:
             if not self._over:
-                self._give_up(f"the controller is gone ({error})")
+                self._lost(str(error))
+
+    def _lost(self, why: str) -> None:
+        if self._redial is None or not self._away.lost(why, time.monotonic(), self._patience):
+            self._give_up(f"the controller is gone ({why})")
+        elif not self._is_lost:
+            self._is_lost = True
+            log.warning("the connection to the controller is lost (%s); it may come back", why)
+            self._channel.close(0.0)
+
+    def _come_back(self, now: float) -> None:
+        """The connection is lost: try another one now and then."""
+        away = self._away
+        if away.is_over(now):
+            self._give_up(f"the controller is gone ({away.why}), and did not come back in time")
+        elif away.is_unanswered(now):
+            self._lost("nobody answers there")
+        elif self._redial is not None and away.may_dial(now):
+            try:
+                self._channel = self._redial()
+            except OSError as error:
+                if not self._returns:
+                    self._give_up(f"the controller is gone ({away.why}; {error.strerror})")
+                return
+            self._is_lost = False
+            away.dialled(now)
+            self._hello()
+            for report in self._reports:
+                self._say(report)
 
     def _obey(self, message: ToEngine) -> None:
         match message:
@@ -190,6 +241,10 @@ class Nanny:
 
     def _welcomed(self, message: Welcome) -> None:
         self._period = message.period or self._period
+        self._patience, self._returns = message.patience, message.returns
+        if self._away:
+            self._away.back()
+            self._misses = 0
         self._next_beat = min(self._next_beat, time.monotonic() + self._period)
         self._epoch = message.epoch
 
@@ -197,6 +252,10 @@ class Nanny:
         self._next_beat = time.monotonic() + self._period
         self._misses = 0 if self._heard else self._misses + 1
         if self._max_misses and self._misses >= self._max_misses:
+            if self._patience:
+                self._misses = 0
+                self._lost(f"it has been silent for {self._max_misses * self._period:.0f} s")
+                return
             self._give_up(f"the controller has been silent for {self._misses * self._period:.0f} s", grace=0.0, code=1)
             return
         if not self._heard:
@@ -215,6 +274,8 @@ class Nanny:
         self._say(NannyHello(VERSION, os.getpid(), platform.node(), list(self._engines), self._key))
 
     def _say(self, message: NannyHello | EngineExited | Ping | Pong | Bye) -> None:
+        if self._is_lost:
+            return
         try:
             self._channel.send(encode(message), [])
         except ChannelClosed:
@@ -230,8 +291,15 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         log.error("engines are stopped: %s", reason)  # noqa: TRY400  # the message says it all
         keeper.stop(reason, 0.0, 1)
         return reason
+    nanny = Nanny(
+        channel,
+        keeper,
+        engines=engines,
+        max_misses=options.max_misses,
+        key=key_for(options.connection, channel),
+        redial=lambda: redial(options.connection),
+    )
     try:
-        key = key_for(options.connection, channel)
-        return Nanny(channel, keeper, engines=engines, max_misses=options.max_misses, key=key).run()
+        return nanny.run()
     finally:
-        channel.close(LINGER)
+        nanny.close()

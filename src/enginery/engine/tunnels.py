@@ -11,11 +11,13 @@ Rules of the room:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import select
 import socket
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -28,6 +30,8 @@ from enginery.net.signals import KILL
 from enginery.net.tunnel import LOGIN, through
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from enginery.engine.options import EngineOptions
 
 log = logging.getLogger("enginery.engine.tunnels")
@@ -227,7 +231,13 @@ def _serve(host: socket.socket, pid: int, info: ConnectionInfo, server: str, key
         own.close()
 
 
-def _answer(host: socket.socket, pid: int, own: OwnTunnel, say: Any) -> None:
+def _wait(own: OwnTunnel, patience: float, say: Callable[[dict[str, object]], None]) -> None:
+    problem = own.wait(patience)
+    with contextlib.suppress(OSError):  # the host is gone
+        say({"problem": problem})
+
+
+def _answer(host: socket.socket, pid: int, own: OwnTunnel, say: Callable[[dict[str, object]], None]) -> None:
     try:
         watch = watch_process(pid)
     except ProcessLookupError:
@@ -240,6 +250,7 @@ def _answer(host: socket.socket, pid: int, own: OwnTunnel, say: Any) -> None:
             return
         question = json.loads(line)
         if "wait" in question:
-            say({"problem": own.wait(question["wait"])})
+            # Beside this loop, which must notice the host's end meanwhile.
+            threading.Thread(target=_wait, args=(own, question["wait"], say), daemon=True).start()
         else:
             say({"drops": own.drops()})

@@ -13,7 +13,8 @@ Rules of the room:
    back into the line.
 4. Ctrl-C in a main thread that drives or sends is taken between turns, where nothing is half done.
 5. No user code runs in a turn: what it calls might wait for the line, which nobody would drive meanwhile.
-6. A forked child gets a closed line. What it sent on the parent's connection would be garbage to the other side.
+6. A line whose connection is lost may get another one, made by its own thread; whoever waits goes on waiting.
+7. A forked child gets a closed line. What it sent on the parent's connection would be garbage to the other side.
 """
 
 from __future__ import annotations
@@ -59,8 +60,14 @@ class Speaker(Protocol):
     def heard(self, header: object, frames: list[memoryview]) -> None:
         """A message has come in: a buffer to decode, and the raw frames behind it."""
 
-    def lost(self, why: str) -> None:
-        """The connection is gone; nothing will come or leave any more."""
+    def lost(self, why: str) -> bool:
+        """The connection is gone. True: ``redial`` may give another one. False: nothing will come or leave any more."""
+
+    def redial(self) -> Channel | None:
+        """Another connection for the one that is lost, None if there is none yet; then ``tick`` is called when it is due.
+
+        Called by the line's own thread, without the lock. What ``next_message`` gives next is sent over it.
+        """
 
     def forked(self) -> None:
         """This process is a forked child: the connection is its parent's. Called without the lock, which is new."""
@@ -82,7 +89,9 @@ class Line:
         """``defer_ctrl_c``: rule 4; False where the handler of SIGINT raises nothing while the line is in use."""
         self.lock = threading.RLock()
         self.closed = False
-        self.is_lost = False
+        self.is_lost = False  #: there is no connection
+        self.is_away = False  #: … but there may be another one soon
+        self._connections = 1
         self._channel = channel
         self._speaker = speaker
         self._fd = channel.fileno()
@@ -97,10 +106,7 @@ class Line:
         self._ctrl_c: tuple[int, FrameType | None] | None = None
         self._driven = 0
         if _CAN_DRIVE:
-            poll = select.poll()
-            poll.register(self._fd, select.POLLIN)
-            poll.register(self._driver_wakeup.fileno(), select.POLLIN)
-            self._poll = poll.poll
+            self._poll = self._new_poll()
             self._watch = select.epoll()
             self._watch.register(self._fd, _IN)
             self._watch.register(self._wakeup.fileno(), _IN)
@@ -137,10 +143,13 @@ class Line:
         """
         deadline = None if timeout is None else monotonic() + timeout
         while True:
-            if _CAN_DRIVE and self._driver.acquire(blocking=False):
+            if _CAN_DRIVE and not self.is_away and self._driver.acquire(blocking=False):
                 try:
                     # Looked at with the driver's lock held: from now on news wake this thread.
-                    return predicate() or self._drive(predicate, deadline)
+                    if predicate() or self._drive(predicate, deadline):
+                        return True
+                    if not self.is_away:
+                        return False
                 finally:
                     self._driver.release()
                     if self._waiters:
@@ -191,8 +200,10 @@ class Line:
     def _flush(self) -> None:
         """Send what there is to send."""
         speaker, channel = self._speaker, self._channel
+        if self.is_lost:
+            return  # before the speaker is asked: what it gives counts as sent
         message = speaker.next_message()
-        if message is None or self.is_lost:
+        if message is None:
             return
         try:
             while message is not None:
@@ -215,6 +226,8 @@ class Line:
             for header, frames in self._channel.receive():
                 self._speaker.heard(header, frames)
                 heard += 1
+                if self.is_lost:
+                    break  # type: ignore[unreachable]  # the speaker may have dropped the connection
         except ChannelClosed as error:
             self._lose(str(error))
             heard += 1
@@ -231,10 +244,46 @@ class Line:
         if _CAN_DRIVE:
             self._watch.unregister(self._fd)
         # In this order: who sees that the line is lost, without the lock, shall find the speaker's words.
-        self._speaker.lost(why)
+        self.is_away = self._speaker.lost(why)
         self.is_lost = True
         self._driver_wakeup.set()
         self._wakeup.set()
+
+    def drop(self, why: str) -> None:
+        """Take the connection for lost, whatever it looks like. To be called under the lock."""
+        if not self.is_lost:
+            self._lose(why)
+
+    def give_up(self) -> None:
+        """There will be no other connection. To be called under the lock."""
+        self.is_away = False
+        self._wakeup.set()
+
+    def _redial(self) -> None:
+        """In the line's own thread: replace the connection that was lost, if there is another one."""
+        channel = self._speaker.redial()
+        if channel is None:
+            return
+        with self.lock:
+            if self.closed:
+                channel.close(0.0)
+                return
+            self._channel.close(0.0)
+            self._channel, self._fd = channel, channel.fileno()
+            self._connections += 1
+            self.is_lost = self.is_away = False
+            if _CAN_DRIVE:
+                # A poll of its own: who still drives the old connection, until it looks, has that one's.
+                self._poll = self._new_poll()
+                self._watch.register(self._fd, 0 if self._driven else _IN)
+            self._flush()
+        self.announce()
+
+    def _new_poll(self) -> Callable[[float | None], list[tuple[int, int]]]:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        poll.register(self._driver_wakeup.fileno(), select.POLLIN)
+        return poll.poll
 
     def announce(self, *, driving: bool = False) -> None:
         """Tell those who wait that something may have changed for them. ``driving``: the caller is one of them."""
@@ -245,7 +294,7 @@ class Line:
                 self._changed.notify_all()
 
     def _is_undriven(self) -> bool:
-        return _CAN_DRIVE and not self._driver.locked()
+        return _CAN_DRIVE and not self.is_away and not self._driver.locked()
 
     def _look_for(self, *, out: bool) -> None:
         """Tell the line's own thread what to wait for on the connection."""
@@ -255,7 +304,7 @@ class Line:
     # --- a thread that waits ------------------------------------------------------------------------------------
 
     def _drive(self, predicate: Callable[[], bool], deadline: float | None) -> bool:
-        poll, wakeup = self._poll, self._driver_wakeup
+        poll, wakeup, fd_here, connection = self._poll, self._driver_wakeup, self._fd, self._connections
         restore = self._defer_ctrl_c() if self._defers_ctrl_c else None
         self._stand_back(back=True)
         try:
@@ -264,9 +313,11 @@ class Line:
                     self._take_ctrl_c(restore)
                 if self.closed or self.is_lost or (deadline is not None and monotonic() >= deadline):
                     return predicate()
+                if self._connections != connection:
+                    poll, fd_here, connection = self._poll, self._fd, self._connections
                 left = None if deadline is None else max(0.0, (deadline - monotonic()) * 1000 + 0.5)
                 for fd, _ in poll(left):
-                    if fd != self._fd:
+                    if fd != fd_here:
                         wakeup.clear()
                 self._turn(driving=True)
                 if predicate():
@@ -286,6 +337,9 @@ class Line:
                 self._flush()
             if not self.is_lost:
                 self._watch.modify(self._fd, (0 if back else _IN) | (_OUT if self._channel.wants_write else 0))
+                if self._channel.has_unseen():
+                    # Who looked until now was told, and looks no more; the descriptor does not tell again.
+                    (self._driver_wakeup if back else self._wakeup).set()
 
     def _defer_ctrl_c(self) -> Handler | None:
         """In the main thread, note Ctrl-C instead of raising at once. Returns the handler to put back.
@@ -326,11 +380,14 @@ class Line:
                 if _CAN_DRIVE:
                     ready = [fd for fd, _ in self._watch.poll(left)]
                 else:  # a select that other threads cannot change: this thread alone reads
-                    out = [self._fd] if self._channel.wants_write else []
-                    ready = select.select([self._fd, wakeup], out, [], left)[0]
+                    here = [] if self.is_lost else [self._fd]
+                    out = here if self._channel.wants_write else []
+                    ready = select.select([*here, wakeup], out, [], left)[0]
                 if wakeup in ready:
                     self._wakeup.clear()
                 self._own_turn()
+                if self.is_away:
+                    self._redial()
         except Exception as error:
             # Nothing would ever come any more, and nobody would know: rather say so.
             with self.lock:
@@ -375,6 +432,7 @@ class Line:
         self._driver = threading.Lock()
         self._waiters = 0
         self.closed = self.is_lost = True
+        self.is_away = False
         self._wakeup.mute()
         self._driver_wakeup.mute()
         if _CAN_DRIVE:

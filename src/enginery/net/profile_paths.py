@@ -88,6 +88,16 @@ def cluster_path(profile_dir: Path, cluster_id: str = "") -> Path:
     return profile_dir / "security" / f"cluster-{cluster_id}.json"
 
 
+def keys_path(profile_dir: Path, cluster_id: str = "") -> Path:
+    """``security/ipcontroller[-<cluster id>]-keys.json``: what a controller that comes back needs to be recognized."""
+    return profile_dir / "security" / f"ipcontroller{_suffix(cluster_id)}-keys.json"
+
+
+def logbook_path(profile_dir: Path, cluster_id: str = "") -> Path:
+    """``db/logbook[-<cluster id>]``: what a durable controller remembers."""
+    return profile_dir / "db" / f"logbook{_suffix(cluster_id)}"
+
+
 def log_path(profile_dir: Path, program: str, *parts: str | int) -> Path:
     """``log/<program>[-<part>…].log``."""
     return profile_dir / "log" / ("-".join([program, *(str(part) for part in parts)]) + ".log")

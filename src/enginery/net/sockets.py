@@ -8,7 +8,7 @@ import socket as sockets
 import time
 from typing import TYPE_CHECKING, Final
 
-from enginery.net.addresses import LONGEST_SOCKET, TUNNEL, endpoints_to_try, is_served
+from enginery.net.addresses import LONGEST_SOCKET, TUNNEL, endpoints_to_try, is_served, split_tcp
 from enginery.net.reach import explain
 from enginery.net.stream import Stream
 
@@ -26,6 +26,8 @@ LONGEST_PAUSE: Final = 1.0
 FIRST_WORD: Final = 5.0
 #: Peers that may knock at once, as a thousand engines that start together do.
 BACKLOG: Final = 1024
+#: How long a host may take to say whether somebody listens there, in seconds.
+PROBE: Final = 2.0
 
 
 def dial(info: ConnectionInfo) -> Channel:
@@ -53,6 +55,15 @@ def dial(info: ConnectionInfo) -> Channel:
 def key_for(info: ConnectionInfo, channel: Channel) -> str:
     """What a hello has to show as its key. On the way to another host the connection itself shows it."""
     return info.exec_key if isinstance(channel, Stream) else ""
+
+
+def redial(info: ConnectionInfo) -> Channel:
+    """As ``dial``, and raises OSError at once too if nobody listens on another host."""
+    url = endpoints_to_try(info)[0]
+    if url.startswith("tcp://") and not info.ssh:
+        # libzmq would try for ever, and not say that it is in vain.
+        sockets.create_connection(split_tcp(url), timeout=PROBE).close()
+    return dial(info)
 
 
 def dial_patiently(info: ConnectionInfo, patience: float, tell: Callable[[str], object] | None = None) -> Channel:

@@ -11,10 +11,13 @@ from enginery.wire import messages as m
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from enginery.testing.connections import Connection
     from enginery.testing.simulation import Simulation
 
 #: Heartbeats a controller may miss until a client gives up.
 MISSES: Final = 10
+#: Seconds after which one whose connection is lost tries again.
+REDIAL: Final = 0.1
 
 
 class SimulatedClient:
@@ -26,18 +29,54 @@ class SimulatedClient:
         self.requests = Requests(simulation.clock)
         self.results: dict[int, m.Result] = {}
         self.outputs: dict[int, list[str]] = {}
-        self.connection = simulation.connect("clients", self._hear, self.vanish)
         self._simulation = simulation
+        self._is_lost = False  #: the connection is, and there is no other yet
+        self._away_since: float | None = None
+        self.connection = self._dial()
         self._heard = simulation.clock.now
         self._next_id = 0
         self._sent: dict[int, list[bytes]] = {}  #: buffers of tasks, which come back with their results
-        self._say(m.ClientHello(m.VERSION, name, 1, "memory", "tester"))
+        self._say(self._hello())
         simulation.clock.call_after(simulation.period, self._beat)
 
     @property
     def number(self) -> int:
         """The client's number, -1 until the controller has welcomed it."""
         return self.requests.welcome.number if self.requests.welcome is not None else -1
+
+    # --- the connection -----------------------------------------------------------------------------------------
+
+    def _hello(self) -> m.ClientHello:
+        return m.ClientHello(m.VERSION, self.name, 1, "memory", "tester")
+
+    def _dial(self) -> Connection:
+        connection = self._simulation.connect(
+            "clients",
+            lambda header, frames: self._hear(header, frames) if connection is self.connection else None,
+            lambda: self._lost() if connection is self.connection else None,
+        )
+        return connection
+
+    def _lost(self) -> None:
+        welcome, clock = self.requests.welcome, self._simulation.clock
+        if not self.is_alive:
+            return
+        if self._away_since is None:
+            self._away_since = clock.now
+        if welcome is None or clock.now - self._away_since >= welcome.patience:
+            self.vanish()
+        else:
+            self._is_lost = True
+            self.connection.up.close()
+            clock.call_after(REDIAL, self._redial)
+
+    def _redial(self) -> None:
+        if self.is_alive:
+            self.connection = self._dial()
+            self._is_lost = False
+            self._heard = self._simulation.clock.now
+            self.requests.come_back(self._hello())
+            self.pump()
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -82,7 +121,7 @@ class SimulatedClient:
 
     def pump(self) -> None:
         """Send everything that was asked for."""
-        while self.is_alive and (message := self.requests.next_message()) is not None:
+        while self.is_alive and not self._is_lost and (message := self.requests.next_message()) is not None:
             self.requests.sent()
             self.connection.up.send(*message)
 
@@ -115,8 +154,8 @@ class SimulatedClient:
         if not self.is_alive:
             return
         if self._simulation.clock.now - self._heard > MISSES * self._simulation.period:
-            self.vanish()
-            return
+            self._heard = self._simulation.clock.now
+            self._lost()
         self._say(m.Ping(0))
         self._simulation.clock.call_after(self._simulation.period, self._beat)
 
@@ -124,8 +163,11 @@ class SimulatedClient:
         if not self.is_alive:
             return
         self._heard = self._simulation.clock.now
+        self._away_since = None
         self.requests.heard(m.decode_to_client(header), [memoryview(frame) for frame in frames])  # type: ignore[arg-type]  # frames are buffers
-        self.pump()
+        if self.requests.refused is not None:
+            self.vanish()
+        self._simulation.clock.call_after(0, self.pump)  # the end of the connection may come first
 
     # --- the sink of all its tasks ------------------------------------------------------------------------------
 

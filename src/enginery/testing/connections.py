@@ -52,6 +52,13 @@ class Way:
             self.is_open = False
             self._bring(self._end.hung_up)
 
+    def break_off(self) -> None:
+        """The end of it is seen although nothing else arrives."""
+        if self.is_open:
+            self.is_open = False
+            connection = self._connection
+            connection.clock.call_after(connection.faults.travel_time(), self._end.hung_up)
+
     def _bring(self, arrive: Callable[[], object]) -> None:
         connection = self._connection
         self._clear_at = max(self._clear_at, connection.clock.now + connection.faults.travel_time())
@@ -68,6 +75,16 @@ class Connection:
         self.is_cut = False  #: nothing passes any more, and nobody is told
         self.up = Way(self, top)
         self.down = Way(self, bottom)
+
+    def cut(self) -> None:
+        """Nothing passes any more; what was on its way is gone, and nobody is told."""
+        self.is_cut = True
+
+    def break_both_ways(self) -> None:
+        """As ``cut``, and both ends see it."""
+        self.is_cut = True
+        for way in (self.up, self.down):
+            way.break_off()
 
     def __repr__(self) -> str:
         return f"<Connection{' cut' if self.is_cut else '' if self.up.is_open and self.down.is_open else ' closed'}>"

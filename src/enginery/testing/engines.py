@@ -15,12 +15,15 @@ from enginery.wire import messages as m
 if TYPE_CHECKING:
     from enginery.core.membership import Held
     from enginery.testing.clock import Appointment
+    from enginery.testing.connections import Connection
     from enginery.testing.simulation import Simulation
 
 #: Results wait this many seconds for company while an engine has more work.
 RESULT_DELAY: Final = 0.003
 #: Heartbeats a peer may miss until an engine gives up.
 MISSES: Final = 10
+#: Seconds after which one whose connection is lost tries again.
+REDIAL: Final = 0.1
 KILLED: Final = -9
 
 
@@ -33,8 +36,10 @@ class SimulatedEngine:
         self.is_alive = True
         self.begun = [-1, -1]  #: ids of the last balanced and the last direct task it began
         self.member = Membership(m.EngineHello(m.VERSION, uuid, pid, "memory", wanted))
-        self.connection = simulation.connect("engines", self._hear, self._lost)
         self._simulation = simulation
+        self._is_lost = False  #: the connection is, and there is no other yet
+        self._away_since: float | None = None
+        self.connection = self._dial()
         self._running: tuple[Held, Appointment | None] | None = None
         self._flush_at: Appointment | None = None
         self._heard = simulation.clock.now
@@ -48,7 +53,7 @@ class SimulatedEngine:
 
     def pump(self) -> None:
         """Send everything there is to say."""
-        while self.is_alive and (message := self.member.next_message()) is not None:
+        while self.is_alive and not self._is_lost and (message := self.member.next_message()) is not None:
             self.member.sent()
             self.connection.up.send(*message)
 
@@ -73,12 +78,48 @@ class SimulatedEngine:
         state = "dead" if not self.is_alive else "busy" if self._running is not None else "idle"
         return f"<SimulatedEngine {self.number} {state}>"
 
+    # --- the connection -----------------------------------------------------------------------------------------
+
+    def _dial(self) -> Connection:
+        connection = self._simulation.connect(
+            "engines",
+            lambda header, frames: self._hear(header, frames) if connection is self.connection else None,
+            lambda: self._lost() if connection is self.connection else None,
+        )
+        return connection
+
+    def _lost(self) -> None:
+        welcome = self.member.welcome
+        if not self.is_alive or self.member.leaving is not None:
+            return
+        if welcome is None or not welcome.patience:
+            self.leave("the controller has closed the connection")
+            return
+        clock = self._simulation.clock
+        if self._away_since is None:
+            self._away_since = clock.now
+        if clock.now - self._away_since > welcome.patience:
+            self.leave("the controller did not come back")
+        else:
+            self._is_lost = True
+            self.connection.up.close()
+            clock.call_after(REDIAL, self._redial)
+
+    def _redial(self) -> None:
+        if self.is_alive:
+            self.connection = self._dial()
+            self._is_lost = False
+            self._heard = self._simulation.clock.now
+            self.member.come_back()
+            self.pump()
+
     # --- hearing ------------------------------------------------------------------------------------------------
 
     def _hear(self, header: bytes, frames: list[object]) -> None:
         if not self.is_alive:
             return
         self._heard = self._simulation.clock.now
+        self._away_since = None
         member = self.member
         member.heard(m.decode_to_engine(header), frames)
         if member.interrupt:
@@ -89,7 +130,7 @@ class SimulatedEngine:
             self.leave(member.leaving)
             return
         self._begin()
-        self.pump()
+        self._simulation.clock.call_after(0, self.pump)  # the end of the connection may come first
 
     def leave(self, reason: str) -> None:
         """Say good-bye and end."""
@@ -99,16 +140,12 @@ class SimulatedEngine:
         self.pump()
         self.die(0)
 
-    def _lost(self) -> None:
-        if self.is_alive:
-            self.leave("the controller has closed the connection")
-
     def _beat(self) -> None:
         if not self.is_alive:
             return
         if self._simulation.clock.now - self._heard > MISSES * self._simulation.period:
-            self.leave("the controller is silent")
-            return
+            self._heard = self._simulation.clock.now
+            self._lost()
         self.member.say(m.Ping(0))
         self.pump()
         self._simulation.clock.call_after(self._simulation.period, self._beat)
@@ -181,9 +218,11 @@ class SimulatedNanny:
     """The process that watches all simulated engines, over a connection of its own."""
 
     def __init__(self, simulation: Simulation) -> None:
-        self.connection = simulation.connect("engines", self._hear, lambda: None)
         self._simulation = simulation
+        self._heard = simulation.clock.now
         self._watched: dict[str, SimulatedEngine] = {}
+        self._reports: list[m.EngineExited] = []  #: that the controller may not have
+        self.connection = self._dial()
         simulation.clock.call_after(simulation.period, self._beat)
 
     def watch(self, engine: SimulatedEngine) -> None:
@@ -195,9 +234,28 @@ class SimulatedNanny:
         """An engine's process has ended: reported in a moment, and perhaps before its own last words arrive."""
         del self._watched[engine.uuid]
         balanced, direct = engine.begun
-        self._say(m.EngineExited(engine.uuid, engine.pid, code, balanced, direct))
+        report = m.EngineExited(engine.uuid, engine.pid, code, balanced, direct)
+        self._reports.append(report)
+        self._say(report)
+
+    def _dial(self) -> Connection:
+        connection = self._simulation.connect(
+            "engines", self._hear, lambda: self._lost() if connection is self.connection else None
+        )
+        return connection
+
+    def _lost(self) -> None:
+        if self._simulation.patience:
+            self._simulation.clock.call_after(REDIAL, self._redial)
+
+    def _redial(self) -> None:
+        self.connection = self._dial()
+        self._say(m.NannyHello(m.VERSION, 1, "memory", list(self._watched)))
+        for report in self._reports:
+            self._say(report)
 
     def _hear(self, header: bytes, _frames: list[object]) -> None:
+        self._heard = self._simulation.clock.now
         self.obey(m.decode_to_engine(header))
 
     def obey(self, message: m.ToEngine) -> None:
@@ -216,6 +274,9 @@ class SimulatedNanny:
             engine.die()
 
     def _beat(self) -> None:
+        if self._simulation.patience and self._simulation.clock.now - self._heard > MISSES * self._simulation.period:
+            self._heard = self._simulation.clock.now
+            self._redial()
         self._say(m.Ping(0))
         self._simulation.clock.call_after(self._simulation.period, self._beat)
 

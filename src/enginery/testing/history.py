@@ -88,7 +88,9 @@ class History:
         found += [
             f"task {event.task:#x} was replied to without being accepted"
             for event in self.events
-            if event.what == "replied" and event.task not in self.accepted
+            if event.what == "replied"
+            and event.task not in self.accepted
+            and (event.who, event.detail) != (-1, "lost")  # which a client says of what it has sent to nobody
         ]
         return found + list(self._order_complaints())
 

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.controller.ports import Peer, Port
 from enginery.controller.recording import Recorder
-from enginery.controller.server import Server
+from enginery.controller.safe import Safe
+from enginery.controller.server import Server, first_client
 from enginery.core.journal import Journal
+from enginery.core.logbook import Logbook
+from enginery.core.recall import Recall
 from enginery.core.scheduler import Scheduler
 from enginery.store.backlog import Backlog
 from enginery.store.memory import DictDB
@@ -32,6 +35,7 @@ from enginery.testing.connections import Connection, End
 from enginery.testing.engines import SimulatedEngine, SimulatedNanny
 from enginery.testing.faults import Faults
 from enginery.testing.history import History
+from enginery.testing.places import MemoryPlace
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -88,34 +92,94 @@ class Simulation:
         hwm: int | None = None,
         period: float = 1.0,
         silence: float = 5.0,
+        patience: float = 0.0,
+        durable: bool = False,
     ) -> None:
-        """``period`` is that of heartbeats, ``silence`` how long a peer may be quiet, both in seconds."""
+        """``period`` is that of heartbeats, ``silence`` how long a peer may be quiet, both in seconds.
+
+        ``patience`` is how long one whose connection is lost may take to come back. A ``durable`` controller that is
+        started anew remembers what the one before it had saved.
+        """
         self.seed = seed
         self.period = period
         self.clock = Clock()
         self.faults = faults or Faults(seed)
         self.history = History()
-        self.scheduler = Scheduler(
-            random=Random(seed),  # noqa: S311 - placement
-            scheme=scheme,
-            hwm=hwm,
-            journal=Journal(),
-        )
+        self.patience = patience
+        self.epoch = 0
+        self.durable = durable
+        self.slowest_save = 0.003  #: seconds until what a controller writes is safe, at most
+        self._place: MemoryPlace | None = None
+        self.is_up = False  #: the controller is
+        self._scheme, self._hwm, self._silence = scheme, hwm, silence
         self.engines: list[SimulatedEngine] = []
         self.clients: list[SimulatedClient] = []
         self.messages = 0  #: received by the controller
+        self._connections: list[MemoryPeer] = []
+        self._due: Appointment | None = None
+        self.restart()
+        self.nanny = SimulatedNanny(self)
+
+    # --- the controller's life ----------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        """Start a controller, in place of the one before if there was one, which is dead."""
+        self.epoch += 1
+        self.is_up = True
+        self.scheduler = scheduler = Scheduler(
+            random=Random(f"{self.seed} {self.epoch}"),  # noqa: S311 - placement
+            scheme=self._scheme,
+            hwm=self._hwm,
+            journal=Journal(),
+            first_client=first_client(self.epoch),
+            logbook=Logbook() if self.durable else None,
+        )
+        before, safe = self._place, None
+        if self.durable:
+            chance = Random(f"{self.seed} {self.epoch} place")  # noqa: S311 - no secrets
+            self._place = MemoryPlace(self.clock, chance, self.slowest_save, lambda: self._saved(scheduler), before)
+            safe = Safe(self._place)
         self._ports = {"clients": MemoryPort("clients"), "engines": MemoryPort("engines")}
         self._server = Server(
             self.scheduler,
             clients=self._ports["clients"],
             engines=self._ports["engines"],
-            welcome=m.Welcome(-1, "", 1, period, 1 << 20),
-            silence=silence,
+            welcome=m.Welcome(
+                -1, "", self.epoch, self.period, 1 << 20, patience=self.patience, returns=True, durable=self.durable
+            ),
+            silence=self._silence,
             clock=self.clock,
+            safe=safe,
             recorder=Recorder(self.scheduler, Backlog(DictDB())),
         )
-        self._due: Appointment | None = None
-        self.nanny = SimulatedNanny(self)
+        if safe is not None:
+            if before is not None:
+                recall = Recall()
+                before.read_into(recall)
+                self._server.recall(recall)
+            safe.begin_anew(self._server.written())
+            self._act()
+
+    def _saved(self, scheduler: Scheduler) -> None:
+        if self.is_up and scheduler is self.scheduler:
+            self._server.release()
+            self._act()
+
+    def crash(self, *, silently: bool = False) -> None:
+        """The controller's process is killed; with ``silently`` so is its host, and nobody sees connections end."""
+        self.is_up = False
+        self.history.add(self.clock.now, "crashed")
+        if self._place is not None:
+            self._place.crash()
+        for peer in self._connections:
+            if silently:
+                peer.connection.cut()
+            else:
+                peer.connection.down.close()
+            peer.is_gone = True
+        self._connections.clear()
+        if self._due is not None:
+            self._due.cancel()
 
     # --- peers --------------------------------------------------------------------------------------------------
 
@@ -153,6 +217,11 @@ class Simulation:
         )
         bottom = End(hear, lost, sees_repetitions=repeats)
         peer = MemoryPeer(self._ports[port], Connection(self.clock, self.faults, top=top, bottom=bottom))
+        if self.is_up:
+            self._connections.append(peer)
+        else:
+            peer.is_gone = True
+            peer.connection.down.close()  # nobody listens
         return peer.connection
 
     # --- time ---------------------------------------------------------------------------------------------------
@@ -178,8 +247,8 @@ class Simulation:
     # --- the controller -----------------------------------------------------------------------------------------
 
     def _hear(self, port: str, peer: MemoryPeer, header: bytes, frames: list[object]) -> None:
-        if not peer.connection.down.is_open:
-            return  # the controller has closed it
+        if not peer.connection.down.is_open or peer.port is not self._ports[port]:
+            return  # the controller has closed it, or is another one
         self.messages += 1
         if peer.role == "client":
             self._note_accepted(m.decode_from_client(header))
@@ -187,7 +256,7 @@ class Simulation:
         self._act()
 
     def _hung_up(self, port: str, peer: MemoryPeer) -> None:
-        if peer.connection.down.is_open:
+        if not peer.is_gone and peer.port is self._ports[port]:
             self._server.hung_up(self._ports[port], peer)
             self._act()
 

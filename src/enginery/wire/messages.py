@@ -53,8 +53,12 @@ class Status(IntEnum):
 LACKS: Final = "lacks"
 #: How many of something there are; where messages are decoded, all else is rejected.
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+#: How many messages there were: more than that of anything else.
+Tally = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 #: A task's id.
 TaskId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+#: A client's number, or -1 for none yet.
+ClientNumber = Annotated[int, msgspec.Meta(gt=-2, lt=1 << (62 - CLIENT_SHIFT))]
 #: An engine's id, or -1 for none in particular. (A bound of -1 itself is what C functions return for an error, and
 #: msgspec takes it for one where an older error was left behind.)
 EngineId = Annotated[int, msgspec.Meta(gt=-2, lt=1 << 31)]
@@ -179,15 +183,21 @@ class Hello(Struct):
 
 
 class ClientHello(Hello, tag="client-hello"):
-    """First words of a client. ``client`` and ``token`` are set when it comes back after a lost connection."""
+    """First words of a client.
+
+    What follows ``user`` is set when it comes back after a lost connection: who it is, which controller it knew, and
+    how many messages that must arrive exactly once it has got from it.
+    """
 
     version: int
     session: str
     pid: int
     host: str
     user: str
-    client: int = -1
+    client: ClientNumber = -1
     token: str = ""
+    epoch: int = 0
+    received: Tally = 0
     key: str = ""
 
 
@@ -280,6 +290,12 @@ class Pong(Struct, tag="pong"):
     number: int
 
 
+class Received(Struct, tag="received"):
+    """So many messages that must arrive exactly once have come (and are saved, where the controller saves them)."""
+
+    count: Tally
+
+
 class Bye(Struct, tag="bye"):
     """The sender leaves, and why."""
 
@@ -292,7 +308,10 @@ class Bye(Struct, tag="bye"):
 class EngineHello(Hello, tag="engine-hello"):
     """First words of an engine. ``uuid`` names this incarnation.
 
-    ``id`` is wanted by returners. A ``rank`` wants its place among the ranks of ``engine_set``.
+    ``id`` is wanted by returners. A ``rank`` wants its place among the ranks of ``engine_set``. What follows is set when
+    it comes back after a lost connection: which controller it knew, the number of this connection (the first is 0), how
+    many messages that must arrive exactly once it has got, and the tasks it holds: queued, running, and ended with
+    results that the controller may not have.
     """
 
     version: int
@@ -303,6 +322,9 @@ class EngineHello(Hello, tag="engine-hello"):
     holding: list[int] = []
     engine_set: str = ""
     rank: EngineId = -1
+    epoch: int = 0
+    connection: Count = 0
+    received: Tally = 0
     key: str = ""
 
 
@@ -376,7 +398,11 @@ class EngineExited(Struct, tag="engine-exited"):
 
 
 class Welcome(Struct, tag="welcome"):
-    """Accepted. ``number`` is the client's number or the engine's id; ``period`` the heartbeat in seconds."""
+    """Accepted. ``number`` is the client's number or the engine's id; ``period`` the heartbeat in seconds.
+
+    ``resumed`` tells one who comes back that it is known, and that ``received`` of its messages have come: it sends
+    the others again. To somebody who is not, everything it had asked for or held before is lost.
+    """
 
     number: int
     token: str
@@ -386,6 +412,11 @@ class Welcome(Struct, tag="welcome"):
     runtime: str = ""  #: folder of shared segments, empty where there is none
     engines: list[EngineInfo] = []
     scheme: str = ""  #: how balanced tasks find their engines
+    patience: float = 0.0  #: seconds in which one whose connection is lost may come back; 0: not at all
+    returns: bool = False  #: another controller may take the place of this one, under the same addresses and keys
+    durable: bool = False  #: what the controller says it has received is saved
+    resumed: bool = False
+    received: Tally = 0
 
 
 class Refused(Struct, tag="refused"):
@@ -497,6 +528,7 @@ FromClient = (
     | Shares
     | Ping
     | Pong
+    | Received
     | Bye
 )
 FromEngine = (
@@ -513,9 +545,10 @@ FromEngine = (
     | Shares
     | Ping
     | Pong
+    | Received
     | Bye
 )
-ToClient = Welcome | Refused | Results | Outputs | News | Missing | Answer | Release | Ping | Pong | Bye
+ToClient = Welcome | Refused | Results | Outputs | News | Missing | Answer | Release | Ping | Pong | Received | Bye
 ToEngine = (
     Welcome
     | Refused
@@ -533,6 +566,7 @@ ToEngine = (
     | Shutdown
     | Ping
     | Pong
+    | Received
     | Bye
 )
 

@@ -26,7 +26,7 @@ from enginery.errors import LauncherError
 from enginery.net import connection_file, profile_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from enginery.net.connection_file import ConnectionInfo
@@ -64,6 +64,8 @@ class BaseLauncher(LoggingConfigurable):
     cluster_id = Unicode("")
     #: The cluster's file, to be removed by whoever is left when this process is gone.
     cluster_file = Unicode("")
+    #: Further files, likewise.
+    litter: Sequence[Path] = ()
 
     environment = Dict(Unicode(), help="Environment variables for the program.").tag(config=True)
     output_limit = Integer(100, help="How many of its last lines are shown when the program fails.").tag(config=True)

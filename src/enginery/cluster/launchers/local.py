@@ -58,7 +58,7 @@ class LocalProcessLauncher(BaseLauncher):
         """Arguments that bind the program's life to ours, and name what it shall remove when we are gone."""
         if not self.owned:
             return []
-        litter = [path for path in (self.cluster_file, str(self.output_file or "")) if path]
+        litter = [str(path) for path in (self.cluster_file, self.output_file, *self.litter) if path]
         return [f"--owner-pid={os.getpid()}", *(f"--owner-file={path}" for path in litter)]
 
     def log_file(self, program: str, *parts: str | int) -> Path:
