@@ -12,13 +12,12 @@ Rules of the room:
 from __future__ import annotations
 
 import time
-from array import array
-from bisect import bisect_right
 from collections import OrderedDict
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from enginery.controller.moments import Moments
 from enginery.core.logbook import Submitted
 from enginery.core.sharing import put_together
 from enginery.net.segments import read_segment
@@ -50,59 +49,10 @@ LARGE: Final = 16 << 10
 HEAVY: Final = 512
 #: Clients that left and are remembered by name.
 ORIGINS: Final = 10_000
-#: Seconds between two moments that are told apart when tasks are submitted.
-RESOLUTION: Final = 0.001
-#: Binary digits of the number of ids that clients take ahead.
-BLOCK: Final = 12
-#: Moments remembered for each client; past that, the older half is thinned out.
-MOMENTS: Final = 1 << 14
-
 #: Keys of records that tell of the task itself.
 _OF_TASK: Final = frozenset({"header", "metadata", "content", "queue", "label"})
 
 _payload = attrgetter("payload")
-
-
-class Moments:
-    """When the tasks of one client came, by id: exact for the newest, coarser for those of long ago.
-
-    ``of`` may be called by any thread.
-    """
-
-    __slots__ = ("_points",)
-
-    def __init__(self) -> None:
-        self._points = (array("q"), array("d"))
-
-    def note(self, first: int, when: float) -> bool:
-        """Tasks from ``first`` on came now. Whether that is news."""
-        ids, times = self._points
-        at = len(ids) if not ids or first > ids[-1] else bisect_right(ids, first)
-        # Clients take ids for single tasks ahead, so what comes later may have lower ones: each such block has its own.
-        if at and when - times[at - 1] < RESOLUTION and first >> BLOCK == ids[at - 1] >> BLOCK:
-            return False
-        if at == len(ids):
-            times.append(when)
-            ids.append(first)
-        else:
-            # New arrays: another thread may look between two changes.
-            self._points = ids, times = (
-                ids[:at] + array("q", [first]) + ids[at:],
-                times[:at] + array("d", [when]) + times[at:],
-            )
-        if len(ids) > MOMENTS:
-            half = len(ids) // 2
-            self._points = (ids[:half:2] + ids[half:], times[:half:2] + times[half:])
-        return True
-
-    def known(self) -> list[tuple[int, float]]:
-        """What was noted: from which id on, and when."""
-        return list(zip(*self._points, strict=True))
-
-    def of(self, task: int) -> float:
-        """When a task came; 0 if that is not known."""
-        ids, times = self._points
-        return times[max(0, bisect_right(ids, task) - 1)] if ids else 0.0
 
 
 class Recorder:

@@ -91,7 +91,7 @@ class Scheduler:
         self.book = Book()
         self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
         self.admission = Admission(self)
-        self.places = Places(self)
+        self.places = Places(self, first_client)
         self.stories = Stories()
         self.counts = {
             "joined": 0,
