@@ -142,7 +142,7 @@ def test_values_that_are_kept_outlive_the_controller(house):
 
 
 def test_records_of_tasks_of_a_client_that_does_not_come_back(house):
-    with house.connect() as rc:
+    with house.connect(session="night") as rc:
         rc.wait_for_engines(2, timeout=PATIENCE)
         session = rc.session
         begun = rc[0].apply_async(time.sleep, 1.5)
@@ -153,9 +153,12 @@ def test_records_of_tasks_of_a_client_that_does_not_come_back(house):
     house.kill_controller()
     before = datetime.now(UTC)
     house.restart_controller()
-    with house.connect() as rc:
+    with house.connect(session="night") as rc:
         assert rc.hub_history() == names
+        again = rc.attach()
+        assert [each.msg_id for each in again] == names
         result = rc.get_result(names)
+        assert [each.get(PATIENCE) for each in again] == [None, 2]
         assert result.get(PATIENCE) == [None, 2]
         records = rc.db_query({"msg_id": {"$in": names}})
         assert [record["client_uuid"] for record in records] == [session] * 2
