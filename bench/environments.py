@@ -16,12 +16,21 @@ REQUIREMENTS = {
     "ipyparallel": ["ipyparallel>=9,<10"],
     "executor": [],
     "dask": ["distributed"],
+    "ray": ["ray"],
+    "mpi4py": ["mpi4py"],
     "zmq": ["pyzmq"],
 }
 COMMON = ["numpy", "psutil"]
 
 #: The distribution whose version the report names.
-DISTRIBUTIONS = {"enginery": "enginery", "ipyparallel": "ipyparallel", "dask": "distributed", "zmq": "pyzmq"}
+DISTRIBUTIONS = {
+    "enginery": "enginery",
+    "ipyparallel": "ipyparallel",
+    "dask": "distributed",
+    "ray": "ray",
+    "mpi4py": "mpi4py",
+    "zmq": "pyzmq",
+}
 
 
 def interpreter(system: str) -> Path:

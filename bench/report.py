@@ -43,6 +43,8 @@ ROWS = (
     Row("50 MB to two engines", "spread", "broadcast", "s"),
     Row("100 MB scattered over two engines", "spread", "scatter", "s"),
     Row("… and gathered", "spread", "gather", "s"),
+    Row("50 MB to four engines", "spread_4", "broadcast", "s"),
+    Row("1 GB to four engines: copies of it that the machine makes", "copies", "copies", ""),
     Row("400 heavy-tailed sleeps on four engines: makespan ÷ ideal", "sleeps", "makespan", ""),
     Row("… ÷ an ideal queue", "sleeps", "greedy", ""),
     Row("graph of 2,000 tasks with two dependencies each", "dag", "graph", "/s", True),

@@ -32,11 +32,17 @@ SYSTEMS = {
     "ipyparallel": "ipyparallel",
     "executor": "ProcessPoolExecutor",
     "dask": "dask.distributed",
+    "ray": "Ray",
+    "mpi4py": "mpi4py.futures",
     "zmq": "bare zmq broker",
 }
 #: These take seconds to start a cluster: the short form measures them in its first round only.
-SLOW = {"ipyparallel", "dask"}
+SLOW = {"ipyparallel", "dask", "ray", "mpi4py"}
 RIVALS = ("enginery", "ipyparallel", "executor", "dask")
+#: Those who are good at moving data, and of them those that are installed when asked for by ``--full`` or by name only.
+LARGE = {"ray", "mpi4py"}
+CARRIERS = (*RIVALS, "ray", "mpi4py")
+SHARERS = ("enginery", "ipyparallel", "dask", "ray")
 #: Where a system needs another file than the workload's.
 FILES = {("round_trip", "zmq"): "broker.py"}
 RUN_MARK = "ENGINERY_BENCH_RUN"
@@ -60,9 +66,11 @@ WORKLOADS = {
     "start_4": Workload("start.py", {"n": 4}, {"n": 4}),
     "start_32": Workload("start.py", {"n": 32}, None),
     "import_time": Workload("import_time.py", {}, {}),
-    "arrays": Workload("arrays.py", {"repeats": 5}, {"repeats": 2}),
+    "arrays": Workload("arrays.py", {"repeats": 5}, {"repeats": 2}, CARRIERS),
     "killed": Workload("killed.py", {}, {}),
-    "spread": Workload("spread.py", {"repeats": 5}, None, ("enginery", "ipyparallel", "dask")),
+    "spread": Workload("spread.py", {"repeats": 5, "n": 2}, None, SHARERS),
+    "spread_4": Workload("spread.py", {"repeats": 5, "n": 4}, None, SHARERS),
+    "copies": Workload("copies.py", {"n": 4, "megabytes": 1000}, None, ("enginery", "ipyparallel", "ray")),
     "sleeps": Workload("sleeps.py", {"seed": 7}, None),
     "dag": Workload("dag.py", {"tasks": 2000, "hops": 1000, "seed": 7}, None, ("enginery", "ipyparallel")),
     "waiting": Workload("waiting.py", {"tasks": 50_000, "seconds": 2.0}, None, ("enginery",)),
@@ -116,11 +124,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="everything, several rounds")
     parser.add_argument("--rounds", type=int, help="default: 3, with --full 5")
-    parser.add_argument("--systems", type=names_of(SYSTEMS), default=list(SYSTEMS), help=", ".join(SYSTEMS))
+    parser.add_argument("--systems", type=names_of(SYSTEMS), help=", ".join(SYSTEMS))
     parser.add_argument("--workloads", type=names_of(WORKLOADS), help=", ".join(WORKLOADS))
     parser.add_argument("--json", type=Path, default=HERE / "results.json", help="where the figures go")
     options = parser.parse_args()
     options.rounds = options.rounds or (5 if options.full else 3)
+    if options.systems is None:
+        options.systems = [name for name in SYSTEMS if options.full or name not in LARGE]
     if options.workloads is None:
         options.workloads = [name for name, each in WORKLOADS.items() if options.full or each.short is not None]
     return options

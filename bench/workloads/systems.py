@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
+
+import numpy as np
 
 from payload import nothing
 
@@ -181,8 +184,105 @@ class Dask(System):
         self.client.scatter([array], broadcast=True, hash=False)
 
 
+class Ray(System):
+    """Ray on one host, with an actor in each of its processes where one of them is meant."""
+
+    addresses: ClassVar = ("balanced", "one", "all")
+    scatters = True
+
+    def __init__(self) -> None:
+        self.ray = importlib.import_module("ray")
+        self.remote = functools.cache(self.ray.remote)
+
+    @contextlib.contextmanager
+    def running(self, n: int) -> Iterator[None]:
+        self.ray.init(num_cpus=2 * n, include_dashboard=False, logging_level="error", log_to_driver=False)
+        try:
+            self.actors = [self.remote(Actor).remote() for _ in range(n)]
+            self.finish([actor.call.remote(nothing) for actor in self.actors])
+            yield
+        finally:
+            self.ray.shutdown()
+
+    def submit(self, function: Call, *args: object) -> Any:
+        return self.remote(function).remote(*args)
+
+    def submit_to_one(self, function: Call, *args: object) -> Any:
+        return self.actors[0].call.remote(function, *args)
+
+    def finish(self, handles: Iterable[Any]) -> list[Any]:
+        return self.ray.get(list(handles))
+
+    def map(self, function: Call, items: Iterable[Any]) -> list[Any]:
+        return self.finish([self.submit(function, item) for item in items])
+
+    def call(self, address: str, function: Call) -> Any:
+        if address == "all":
+            return self.finish([actor.call.remote(function) for actor in self.actors])
+        return self.ray.get((self.submit if address == "balanced" else self.submit_to_one)(function))
+
+    def broadcast(self, array: Any) -> None:
+        reference = self.ray.put(array)
+        self.finish([actor.take.remote(reference) for actor in self.actors])
+
+    def scatter(self, array: Any) -> None:
+        size = -(-len(array) // len(self.actors))
+        parts = [array[at * size : (at + 1) * size] for at in range(len(self.actors))]
+        self.finish([actor.take.remote(part) for actor, part in zip(self.actors, parts, strict=True)])
+
+    def gather(self) -> Any:
+        return np.concatenate(self.finish([actor.give.remote() for actor in self.actors]))
+
+
+class Actor:
+    """What runs in a process of Ray that is meant, and keeps what it got."""
+
+    def call(self, function: Call, *args: object) -> Any:
+        return function(*args)
+
+    def take(self, array: Any) -> None:
+        self.part = array
+
+    def give(self) -> Any:
+        return self.part
+
+
+class Mpi(System):
+    """mpi4py.futures: workers that mpiexec starts with the master, which must be told how many."""
+
+    addresses: ClassVar = ("balanced",)
+
+    def __init__(self) -> None:
+        self.module = importlib.import_module("mpi4py.futures")
+
+    @contextlib.contextmanager
+    def running(self, n: int) -> Iterator[None]:
+        with self.module.MPIPoolExecutor(max_workers=n) as self.pool:
+            self.finish([self.pool.submit(nothing) for _ in range(n)])
+            yield
+
+    def submit(self, function: Call, *args: object) -> Any:
+        return self.pool.submit(function, *args)
+
+    submit_to_one = submit
+
+    def finish(self, handles: Iterable[Any]) -> list[Any]:
+        return [handle.result() for handle in handles]
+
+    def map(self, function: Call, items: Iterable[Any]) -> list[Any]:
+        return list(self.pool.map(function, items, chunksize=1))
+
+    def call(self, address: str, function: Call) -> Any:
+        assert address == "balanced"
+        return self.pool.submit(function).result()
+
+
 def system(name: str) -> System:
     """Import and return the system called ``name``."""
+    if name == "ray":
+        return Ray()
+    if name == "mpi4py":
+        return Mpi()
     if name == "executor":
         return Executor()
     if name == "dask":

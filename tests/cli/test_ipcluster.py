@@ -171,12 +171,13 @@ class TestRealClusters:
         assert files_in(home) == []
 
     def test_more_engines(self, run, start, home):
-        start("start", "-n", "1")
+        first = start("start", "-n", "1")
         more = start("engines", "-n", "2", until="2 engines")
         with Client(ipython_dir=home) as rc:
             rc.wait_for_engines(3, timeout=PATIENCE)
         assert run("stop").returncode == 0
         assert more.wait(PATIENCE) == 0
+        assert first.wait(PATIENCE) == 0
         assert files_in(home) == []
 
     def test_engines_without_a_controller(self, start, home):

@@ -458,3 +458,41 @@ def test_no_message_whatever_its_values_upsets_the_server(steps, frames):
             world.hear(peers[who], message, [b"frame"] * frames)
         world.server.scheduler.settle()
         check(world.server.scheduler)
+
+
+def test_a_client_that_does_not_read_gets_no_more_tasks_begun(world):
+    client, engine = world.client(), world.engine()
+    number = client.number << m.CLIENT_SHIFT
+    world.hear(client, m.Submit([m.Task(number, 0, b"", b"")]))
+    client.sent = 600 << 20  # of which it has read nothing
+    world.hear(engine, m.Done([m.Result(number, m.Status.OK, NONE)]))
+    world.hear(client, m.Submit([m.Task(number + 1, 0, b"", b"")]))
+    assert [task.id for assign in world.told(engine, m.Assign) for task in assign.tasks] == [number]
+    client.asked = client.sent
+    world.hear(client, m.Pong(-client.sent))
+    assert [task.id for assign in world.told(engine, m.Assign) for task in assign.tasks] == [number, number + 1]
+
+
+def test_who_has_not_said_that_it_shares_memory_does_not(world):
+    client, engine = world.client(), world.engine()
+    world.hear(client, m.Shares())
+    assert not client.shares, "there is none"
+    assert not engine.shares
+
+
+def test_data_are_where_engines_say(world):
+    client, engine = world.client(), world.engine()
+    world.hear(client, m.Query(1, "where", {"names": ["x"]}))
+    assert world.told(engine, m.Watch) == [m.Watch(["x"])]
+    world.hear(engine, m.Holds(names=["x"]))
+    assert world.told(client, m.Answer) == [m.Answer(1, {"x": [engine.number]})]
+    value = client.number << m.CLIENT_SHIFT
+    world.hear(engine, m.Holds({value: 10}))
+    world.hear(client, m.Query(2, "where", {"values": [value]}))
+    world.hear(client, m.Query(3, "where", {"names": "x"}))
+    assert world.told(client, m.Answer)[1] == m.Answer(2, [[engine.number]])
+    assert "list of names" in world.told(client, m.Answer)[2].error
+    world.hear(client, m.Forget([value]))
+    assert world.told(engine, m.Forget) == [m.Forget([value])]
+    world.hear(engine, m.Want([value]))
+    assert world.told(engine, m.Results)[0].results[0].status == m.Status.LOST

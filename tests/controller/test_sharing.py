@@ -166,3 +166,25 @@ def test_without_shared_memory_there_is_nothing_to_do():
     none.tick({})
     message = m.Assign([task(0, [m.Segment(0, "c3-1", 1)])])
     assert none.as_frames(message, []) == (message, [])
+
+
+def result(number, put, owner="e1", client=3):
+    shared = [m.Segment(0, put(owner, number), SIZE)]
+    return m.Result((client << m.CLIENT_SHIFT) + number, m.Status.OK, b"", shared=shared)
+
+
+def test_what_a_client_has_not_taken_is_counted(sharing, put, told):
+    results = [result(1, put), result(2, put), result(3, put, "e11")]
+    sharing.results_come(results, {3})
+    assert sharing.in_flight(3) == 3 * SIZE
+    names = [each.shared[0].name for each in results]
+    sharing.released_by(3, names[:1])
+    assert (sharing.in_flight(3), told) == (2 * SIZE, [(1, names[:1])])
+    sharing.client_gone(3, {})
+    assert (sharing.in_flight(3), told[1:]) == (0, [(1, [names[1]]), (11, [names[2]])]), "nobody else will take them"
+
+
+def test_results_for_nobody_are_given_back(sharing, put, told):
+    late, transfer = result(1, put), result(2, put, client=0)
+    sharing.results_come([late, transfer, m.Result(FIRST, m.Status.OK, b"")], {4})
+    assert told == [(1, [late.shared[0].name])], "what goes to an engine is not for a client"

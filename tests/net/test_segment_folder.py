@@ -14,7 +14,7 @@ import pytest
 
 from enginery.net import segment_folder
 from enginery.net.addresses import segments_base
-from enginery.net.segment_folder import make_segment_folder, sweep_segment_folders
+from enginery.net.segment_folder import make_segment_folder, sweep_segment_folders, usable
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared memory as files is Linux's")
 
@@ -127,3 +127,13 @@ def test_makers_and_sweepers_do_not_disturb_each_other(base):
     for folder in made:
         assert folder.path.exists()
         folder.remove()
+
+
+def test_a_folder_that_is_not_here_is_of_no_use(base, caplog):
+    folder = make_segment_folder()
+    assert usable(str(folder.path)) == str(folder.path)
+    assert usable("") == ""
+    assert not caplog.messages
+    folder.remove()
+    assert usable(str(folder.path)) == "", "as in a container that shares the sockets and nothing else"
+    assert "is not here" in caplog.text

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from enginery.client.direct import DirectView
 
 if TYPE_CHECKING:
     from enginery.client.result import AsyncResult
+
+
+#: Requests whose replies differ in kind from engine to engine: programs expect them one by one.
+_NEVER_COALESCING: Final = frozenset({"execute", "map", "scatter", "gather"})
 
 
 class BroadcastView(DirectView):
@@ -29,4 +33,4 @@ class BroadcastView(DirectView):
         return bool(value) if name == "is_coalescing" else super()._check_flag(name, value)
 
     def _mark(self, result: AsyncResult) -> None:
-        result._flavour = (True, self.is_coalescing)
+        result._flavour = (True, self.is_coalescing and result._method not in _NEVER_COALESCING)

@@ -264,7 +264,7 @@ class Link:
         if function is not None and function.digest not in requests.bodies:
             requests.introduce(function.digest, function.body)
         outstanding = len(requests.outstanding)
-        if outstanding >= self._most_tasks or requests.heavy >= self._window:
+        if outstanding >= self._most_tasks or requests.heavy >= self._window or (buffers and self._has_lent_much()):
             self._wait_for_room()
         requests.submit(task, buffers, sink)
         # Nothing else under way: sent from here, for a hand-over to the line's thread would cost a quarter of the
@@ -289,6 +289,9 @@ class Link:
             self._wait_for_room()
         if any(buffers):
             for task, mine in zip(tasks, buffers, strict=True):
+                if requests.heavy >= self._window or self._has_lent_much():
+                    self._wake()  # what makes room is among those before
+                    self._wait_for_room()
                 requests.submit(task, mine, sink)
         else:
             requests.submit_many(tasks, sink)
@@ -310,7 +313,11 @@ class Link:
             raise ConnectionLost(lost)
         if function is not None and function.digest not in requests.bodies:
             requests.introduce(function.digest, function.body)
-        if len(requests.outstanding) >= self._most_tasks or requests.heavy >= self._window:
+        if (
+            len(requests.outstanding) >= self._most_tasks
+            or requests.heavy >= self._window
+            or (buffers and self._has_lent_much())
+        ):
             self._wait_for_room()
         outstanding = len(requests.outstanding)
         requests.submit_request(m.Request(targets, task), buffers, sink)
@@ -413,7 +420,12 @@ class Link:
         if self._line.is_own_thread:
             return
         tasks, window = self._most_tasks * 9 // 10, self._window * 9 // 10
-        self.wait_for(lambda: len(requests.outstanding) <= tasks and requests.heavy <= window)
+        self.wait_for(
+            lambda: len(requests.outstanding) <= tasks and requests.heavy <= window and not self._has_lent_much()
+        )
+
+    def _has_lent_much(self) -> bool:
+        return self._sharing.lent >= self._sharing.most_lent
 
     # --- the line's speaker -------------------------------------------------------------------------------------
 

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class _Loan:
     """Segments lent to the tasks of one request."""
 
-    __slots__ = ("names", "tasks")
+    __slots__ = ("names", "size", "tasks")
 
-    def __init__(self, names: list[str], tasks: int) -> None:
+    def __init__(self, names: list[str], size: int, tasks: int) -> None:
         self.names = names
+        self.size = size
         self.tasks = tasks  #: that have not ended
 
 
@@ -37,6 +38,10 @@ class Sharing:
         self.folder = folder = usable(folder)
         self.pool = Pool(folder, f"c{number}")
         self.loans: dict[int, _Loan] = {}  #: by task
+        self.lent = 0  #: bytes lent to tasks that have not ended
+        self.most_lent = max(
+            1, self.pool.budget * 3 // 4
+        )  #: bytes after which it is better to wait than to use sockets
         self._read = partial(read_segment, folder)
         self._say = say
         if folder:
@@ -51,7 +56,9 @@ class Sharing:
             return [own(buffer) for buffer in buffers]
         frames = set_aside(task, buffers, self.pool)
         if task.shared is not None:
-            loan = _Loan([segment.name for segment in task.shared], copies)
+            size = sum(segment.size for segment in task.shared)
+            loan = _Loan([segment.name for segment in task.shared], size, copies)
+            self.lent += size
             self.loans.update(dict.fromkeys(range(task.id, task.id + copies), loan))
         return frames
 
@@ -62,6 +69,7 @@ class Sharing:
             if loan is not None:
                 loan.tasks -= 1
                 if not loan.tasks:
+                    self.lent -= loan.size
                     self.pool.release(loan.names)
 
     def take(self, result: Result, frames: list[memoryview]) -> list[memoryview]:

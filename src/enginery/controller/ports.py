@@ -50,6 +50,7 @@ class Peer:
         "handlers",
         "heard",
         "identity",
+        "is_cut_off",
         "is_gone",
         "key",
         "mail",
@@ -73,6 +74,7 @@ class Peer:
         self.is_gone = False  #: its connection has been closed, or shall not be listened to any more
         self.number = -1
         self.mail: Mail | None = None  #: kept for a peer that may come back
+        self.is_cut_off = False  #: it was over a limit, and is not waited for
         self.shares = False  #: it can use the cluster's shared memory, as it has said
         self.rejected = 0  #: messages of it that made no sense
         self.key: Any = None  #: what it was let in by, once it has said hello
@@ -223,7 +225,7 @@ class Port:
     def _too_slow(self, peer: Peer, size: int) -> bool:
         if not peer.is_gone:
             log.warning("%r cut off: it has not read %d MB of what it was sent", peer, size >> 20)
-            peer.is_gone = True
+            peer.is_gone = peer.is_cut_off = True
         return False
 
     def write(self, peer: Peer) -> bool:

@@ -511,7 +511,7 @@ class Server:
 
     def _waits_for(self, peer: Peer) -> bool:
         """Whether a peer whose connection is lost may still be there."""
-        return bool(self._welcome.patience) and not peer.is_local and peer.role != "nanny"
+        return bool(self._welcome.patience) and not peer.is_local and not peer.is_cut_off and peer.role != "nanny"
 
     def _engine_silent(self, number: int, silence: float) -> None:
         if (engine := self.scheduler.engines.get(number)) is not None:
@@ -816,4 +816,5 @@ class Server:
             self._refuse(port, peer, "Refused", f"This is not a message of enginery's protocol: {why}")
         elif peer.rejected > port.limits.rejected:
             log.warning("%s: %r is cut off after %d messages that made no sense", port.name, peer, peer.rejected)
+            peer.is_cut_off = True
             self.hung_up(port, peer)

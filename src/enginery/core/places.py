@@ -204,11 +204,14 @@ class Places:
                 self._look(name)
 
     def direct_ended(self, engine: EngineRecord, task: Task, result: Result) -> None:
-        """A task addressed to an engine has ended: it has done what it might have done about names."""
+        """A task addressed to an engine has ended. If it is a push that failed, the engine is asked what it has now."""
         if result.status and task.action == m.Action.PUSH and task.options is not None:
             doubtful = [name for name in task.options.names or () if name in self.names]
             if doubtful:
                 self._scheduler.outbox.send(To.ENGINE, engine.info.id, m.Watch(doubtful))
+
+    def look_again(self) -> None:
+        """A task has ended, in whatever way: it has done what it might have done about names."""
         for name in list(self._open):
             self._look(name)
 

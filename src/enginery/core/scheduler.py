@@ -756,6 +756,7 @@ class Scheduler:
             self.places.fetched(task.id, result, frames)
         if rare is not None and rare.values:
             self.places.used(rare.values)
+        self.places.look_again()
         if self.admission:
             self.admission.wake(task.id, ending)
 
