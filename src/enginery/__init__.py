@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from enginery.client.balanced import LoadBalancedView
     from enginery.client.broadcast import BroadcastView
-    from enginery.client.client import Client
+    from enginery.client.client import Client, attach
     from enginery.client.dependency import Dependency
     from enginery.client.direct import DirectView
     from enginery.client.execute_reply import ExecuteReply
@@ -108,6 +108,7 @@ __all__ = [
     "VersionMismatch",
     "ViewExecutor",
     "__version__",
+    "attach",
     "bind_kernel",
     "collect_exceptions",
     "depend",
@@ -130,7 +131,7 @@ _HOMES = {
     "concurrent.futures": ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"),
     "enginery.client.balanced": ("LoadBalancedView",),
     "enginery.client.broadcast": ("BroadcastView",),
-    "enginery.client.client": ("Client",),
+    "enginery.client.client": ("Client", "attach"),
     "enginery.client.dependency": ("Dependency",),
     "enginery.client.direct": ("DirectView",),
     "enginery.client.execute_reply": ("ExecuteReply",),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from enginery.cluster.cluster import Cluster
+from enginery.net.profile_paths import logbook_path
 
 PATIENCE = 30
 pytestmark = pytest.mark.slow
@@ -39,3 +40,16 @@ def test_a_killed_controller_comes_back(caplog):
         assert litter(cluster)
     assert not litter(cluster)
     assert told.empty()
+
+
+def test_one_with_a_name_goes_on_after_it_was_stopped():
+    with Cluster(n=0, durable=True, cluster_id="night") as rc:
+        left = rc.load_balanced_view().apply_async(abs, -1)
+        assert left.wait_for_acceptance(PATIENCE)
+        msg_id = left.msg_id
+    cluster = Cluster(n=1, durable=True, cluster_id="night")
+    try:
+        with cluster as rc:
+            assert rc.get_result(msg_id).get(PATIENCE) == 1
+    finally:
+        logbook_path(Path(cluster.profile_dir), "night").unlink()

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import random
-from array import array
 
 import pytest
 
 from enginery.controller import recording as room
 from enginery.controller.ports import Peer
-from enginery.controller.recording import Moments, Recorder
+from enginery.controller.recording import Recorder
 from enginery.controller.server import Server
+from enginery.core import logbook as book
 from enginery.core.journal import Journal
+from enginery.core.logbook import Logbook
+from enginery.core.recall import Recall
 from enginery.core.scheduler import Scheduler
 from enginery.net.segments import Pool
 from enginery.store.backlog import Backlog
 from enginery.store.memory import DictDB
+from enginery.store.queries import Query
+from enginery.store.records import KEYS
 from enginery.wire import messages as m
 
 
@@ -265,28 +269,74 @@ def mapped(folder):
         return sum(str(folder) in line and " rw-p " in line for line in maps)
 
 
-class TestMoments:
-    def test_each_task_has_the_time_of_its_message(self):
-        moments = Moments()
-        for first, when in ((0, 10.0), (5, 11.0), (9, 11.0001), (4096, 12.0), (10, 13.0), (4097, 14.0)):
-            moments.note(first, when)
-        assert [moments.of(task) for task in (0, 4, 5, 9, 10, 11, 4096, 4097)] == [10, 10, 11, 11, 13, 13, 12, 14]
+class TestAnotherControllersTime:
+    """What a recorder knows after its controller was started again."""
 
-    def test_a_request_right_after_a_task_does_not_take_the_time_of_the_next_task(self):
-        moments = Moments()
-        for first, when in ((0, 10.0), (4096, 10.0002), (1, 11.0)):
-            moments.note(first, when)
-        assert [moments.of(task) for task in (0, 1, 4096, 4097)] == [10.0, 11.0, 10.0002, 10.0002]
+    FIRST, SECOND = (number << m.CLIENT_SHIFT for number in (1, 2))
 
-    def test_before_anything_came_nothing_is_known(self):
-        assert Moments().of(5) == 0.0
+    def recall(self, *entries):
+        scheduler = Scheduler(random=random.Random(0), journal=Journal(), logbook=Logbook(), first_client=4001)
+        recorder, recall = Recorder(scheduler, Backlog(DictDB())), Recall()
+        for entry in entries:
+            recall.read(book.decode(book.encode(entry)), [])
+        recorder.recall(recall)
+        recall.put_into(scheduler, 5.0)
+        return recorder
 
-    def test_there_are_so_many_and_the_newest_are_exact(self, monkeypatch):
-        monkeypatch.setattr(room, "MOMENTS", 100)
-        moments = Moments()
-        for number in range(1000):
-            moments.note(number, float(number))
-        assert len(moments._points[0]) <= 101
-        assert [moments.of(number) for number in range(960, 1000)] == [float(number) for number in range(960, 1000)]
-        assert all(0 <= number - moments.of(number) < 1000 for number in range(1000))
-        assert type(moments._points[0]) is array
+    def records(self, recorder):
+        found = []
+        recorder.keeper.ask(lambda store: store.find_records(Query({}), KEYS), found.extend)
+        return found
+
+    def lives(self):
+        """Two clients with a task each; the second one has left."""
+        return [
+            book.Came(m.EngineInfo(0, "engine", 22, "there")),
+            book.Joined(1, "ada@there:11", "ours", "token"),
+            book.Joined(2, "bob@there:12", "theirs", "token"),
+            book.Accepted([m.Task(self.FIRST + 7, 0, b"f", b"args")]),
+            book.Submitted([(self.FIRST + 7, 100.0)]),
+            book.Accepted([m.Task(self.SECOND + 3, 0, b"f", b"args")], [0]),
+            book.Submitted([(self.SECOND + 3, 101.0)]),
+            book.Gone(2, "bob@there:12", "theirs"),
+        ]
+
+    def test_tasks_of_clients_that_are_away_or_left_have_names_and_moments(self):
+        recorder = self.recall(*self.lives())
+        assert recorder.task_id("ours_7") == self.FIRST + 7
+        assert recorder.task_id("theirs_3") == self.SECOND + 3
+        facts = {entry.msg_id: (entry.submitted, entry.direct, entry.origin.user) for entry in recorder.unfinished()}
+        assert facts == {"ours_7": (100.0, False, "ada"), "theirs_3": (101.0, True, "bob")}
+
+    def test_they_are_the_same_after_the_logbook_was_begun_anew(self):
+        recorder = self.recall(*self.lives())
+        page = recorder.written()
+        assert sorted(moments for entry, _ in page for moments in entry.moments) == [
+            (self.FIRST + 7, 100.0),
+            (self.SECOND + 3, 101.0),
+        ]
+
+    def test_who_comes_back_keeps_them(self):
+        recorder = self.recall(*self.lives())
+        recorder.client_joined(recorder._scheduler.clients[1])
+        (entry,) = recorder.unfinished([self.FIRST + 7])
+        assert entry.submitted == 100.0
+
+    def test_results_on_their_way_are_recorded(self):
+        results = [m.Result(self.FIRST + 7, 0, b"value", 0, 110.0, 111.0)]
+        recorder = self.recall(*self.lives(), book.Ended(0, results))
+        (record,) = self.records(recorder)
+        assert (record["msg_id"], record["status"], record["result_buffers"]) == ("ours_7", "ok", [b"value"])
+        assert (record["submitted"].timestamp(), record["completed"].timestamp()) == (100.0, 111.0)
+        assert (record["engine_uuid"], record["queue"], record["content"]["action"]) == ("engine", "task", "apply")
+
+    def test_of_a_task_that_is_not_known_any_more_only_the_result_is(self):
+        results = [m.Result(self.FIRST + 8, 0, b"value", 0, 110.0, 111.0)]
+        recorder = self.recall(*self.lives(), book.Ended(0, results))
+        (record,) = self.records(recorder)
+        assert (record["msg_id"], record["result_buffers"], record["content"]) == ("ours_8", [b"value"], None)
+
+    def test_what_a_client_has_is_not_recorded_again(self):
+        results = [m.Result(self.FIRST + 7, 0, b"value", 0, 110.0, 111.0)]
+        recorder = self.recall(*self.lives(), book.Ended(0, results), book.Taken([self.FIRST + 7]))
+        assert self.records(recorder) == []

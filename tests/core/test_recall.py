@@ -144,3 +144,20 @@ def test_what_is_written_anew_says_the_same(life):
     assert again.unheard == recall.unheard
     assert other.book.tasks.keys() == scheduler.book.tasks.keys()
     assert other.clients[1].highest == scheduler.clients[1].highest
+
+
+def test_a_controllers_own_tasks_never_have_the_ids_of_those_before_it():
+    """An engine may still bring what the controller before wanted of it."""
+    ids = [Scheduler(random=Random(1), first_client=first).places._next_task for first in (1, 4001, 8001)]
+    assert ids == sorted(set(ids))
+    assert all(not number >> m.CLIENT_SHIFT for number in ids)
+
+
+def test_clients_that_left_have_names(life):
+    life.scheduler.client_left(life.client.number)
+    life.turn()
+    recall, scheduler = life.recalled()
+    again, _ = life.recalled(written(scheduler, [], 1))
+    for each in (recall, again):
+        (gone,) = each.departed.values()
+        assert (gone.name, gone.session) == ("someone", "session")

@@ -196,3 +196,19 @@ def test_engines_stuck_beyond_a_limit_are_started_anew(ends, keeper):
     run(ends, keeper, Ping(1), Bye())
     assert keeper.done[0] == ("restart", "a", STUCK) or keeper.done[1] == ("restart", "a", STUCK)
     assert "b" not in [each[1] for each in keeper.done if each[0] == "restart"]
+
+
+def test_a_controller_that_was_killed_before_it_welcomed_us_is_waited_for(ends, keeper):
+    near, far = socket.socketpair()
+    again = FarEnd(far)
+
+    def redial():
+        again.stream.send(encode(Bye("enough")), [])
+        return Stream(near)
+
+    ends[1].stream.close(0.0)
+    nanny = Nanny(ends[0], keeper, engines=["a"], redial=redial, patience=5.0)
+    assert nanny.run() == "the controller left: enough"
+    assert type(decode_from_engine(again.recv())) is NannyHello
+    near.close()
+    far.close()

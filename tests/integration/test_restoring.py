@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -15,6 +18,7 @@ from enginery.controller.options import ControllerOptions
 from enginery.core.logbook import Began
 from integration.test_reconnecting import marker, marks
 from integration.test_tcp import House
+from waiting import wait_until
 
 PATIENCE = 30
 ROUNDS = 3
@@ -24,15 +28,16 @@ pytestmark = pytest.mark.slow
 class DurableHouse(House):
     """A house whose controller remembers."""
 
-    def __init__(self, folder) -> None:
-        super().__init__(folder, "--restore")
+    def __init__(self, folder, *arguments) -> None:
+        self.arguments = ("--restore", *arguments)
+        super().__init__(folder, *self.arguments)
 
     def kill_controller(self):
         self.controller.kill()
         self.controller.wait()
 
     def restart_controller(self):
-        self.controller = self.start("controller", "--ip=127.0.0.1", "--restore")
+        self.controller = self.start("controller", "--ip=127.0.0.1", *self.arguments)
 
 
 @pytest.fixture
@@ -40,6 +45,21 @@ def house(tmp_path):
     house = DurableHouse(tmp_path)
     yield house
     house.stop()
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A house with a database."""
+    house = DurableHouse(tmp_path, "--sqlitedb")
+    yield house
+    house.stop()
+
+
+def completed(path):
+    """What a database says to be completed."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        found = db.execute('SELECT msg_id FROM "ipython-tasks" WHERE completed IS NOT NULL ORDER BY submitted')
+        return [msg_id for (msg_id,) in found]
 
 
 def test_killed_with_work_at_hand(house, tmp_path):
@@ -103,3 +123,63 @@ def test_a_damaged_logbook_is_refused_with_its_name(tmp_path):
     assert run.returncode == 1
     assert f"{str(path)!r} is damaged at byte" in run.stderr
     assert path.read_bytes() == data
+
+
+def test_values_that_are_kept_outlive_the_controller(house):
+    with house.connect() as rc:
+        rc.wait_for_engines(2, timeout=PATIENCE)
+        kept = rc[0].with_flags(keep=True).apply_sync(bytes, 1000)
+        gone = rc[1].with_flags(keep=True).apply_sync(bytes, 10)
+        house.kill_controller()
+        del gone
+        waiting = rc[1].apply_async(len, kept)
+        house.restart_controller()
+        assert waiting.get(PATIENCE) == 1000
+        assert kept.get(PATIENCE) == bytes(1000)
+        assert 0 in kept.where()
+        assert rc.load_balanced_view().apply_async(len, kept).get(PATIENCE) == 1000
+        assert rc[1].apply_async(len, kept).get(PATIENCE) == 1000
+
+
+def test_records_of_tasks_of_a_client_that_does_not_come_back(house):
+    with house.connect(session="night") as rc:
+        rc.wait_for_engines(2, timeout=PATIENCE)
+        session = rc.session
+        begun = rc[0].apply_async(time.sleep, 1.5)
+        behind = rc[0].apply_async(abs, -2)
+        assert begun.wait_for_acceptance(PATIENCE)
+        assert behind.wait_for_acceptance(PATIENCE)
+        names = [begun.msg_id, behind.msg_id]
+    house.kill_controller()
+    before = datetime.now(UTC)
+    house.restart_controller()
+    with house.connect(session="night") as rc:
+        assert rc.hub_history() == names
+        again = rc.attach()
+        assert [each.msg_id for each in again] == names
+        result = rc.get_result(names)
+        assert [each.get(PATIENCE) for each in again] == [None, 2]
+        assert result.get(PATIENCE) == [None, 2]
+        records = rc.db_query({"msg_id": {"$in": names}})
+        assert [record["client_uuid"] for record in records] == [session] * 2
+        assert [record["queue"] for record in records] == ["mux"] * 2
+        assert [record["engine_id"] for record in records] == [0, 0]
+        assert all(before - timedelta(seconds=PATIENCE) < record["submitted"] < before for record in records)
+
+
+def test_finished_tasks_stand_in_the_database(archive, tmp_path):
+    with archive.connect() as rc:
+        rc.wait_for_engines(2, timeout=PATIENCE)
+        done = [rc[0].apply_async(abs, -1), rc.load_balanced_view().apply_async(abs, -2)]
+        assert [each.get(PATIENCE) for each in done] == [1, 2]
+        names = [each.msg_id for each in done]
+        wait_until(lambda: completed(tmp_path / "tasks.db") == names)  # without that anybody asks for them
+        archive.kill_controller()
+        archive.restart_controller()
+        assert rc[0].apply_async(abs, -3).get(PATIENCE) == 3
+    archive.kill_controller()
+    archive.restart_controller()
+    with archive.connect() as rc:
+        assert rc.hub_history()[:2] == names
+        assert rc.get_result(names).get(PATIENCE) == [1, 2]
+        assert rc.result_status(names)["completed"] == names

@@ -463,3 +463,39 @@ def test_a_killed_controller_leaves_a_database_that_opens(tmp_path):
         rc.link.wait_for(lambda: False, PATIENCE)
     with cluster_with("--sqlitedb", folder=tmp_path) as rc:
         assert rc.get_result(asked.msg_ids[0]).get(PATIENCE) == 6
+
+
+# --- sessions --------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_goes_on_with_another_client(rc, tmp_path):
+    flag = tmp_path / "flag"
+    source = rc.link.info
+    with ipp.Client(source, session="tuesday", timeout=PATIENCE) as first:
+        ended = first.load_balanced_view().apply_async(say_and_double, 3)
+        ended.get(PATIENCE)
+        rest = first[0].apply_async(wait_for_file, str(flag), 7)
+        assert rest.wait_for_acceptance(PATIENCE)
+        names = [ended.msg_id, rest.msg_id]
+    with ipp.Client(source, session="tuesday.2", timeout=PATIENCE) as other:
+        other[0].apply_async(abs, -1)
+        assert other.attach() == []
+    with ipp.Client(source, session="tuesday", timeout=PATIENCE) as second:
+        own = second[1].apply_async(abs, -2)
+        found = second.attach()
+        assert [each.msg_id for each in found] == names
+        assert own.msg_id not in names
+        assert (found[0].get(PATIENCE), found[0].stdout) == (6, "doubling 3\n")
+        assert not found[1].done()
+        flag.touch()
+        assert (found[1].get(PATIENCE), found[1].stdout) == (7, "waiting\n")
+    again = ipp.attach("tuesday", source, timeout=PATIENCE)
+    with again[0].client:
+        assert [each.get(PATIENCE) for each in again] == [6, 7, 2]
+
+
+def test_a_session_without_a_name(rc):
+    with pytest.raises(ValueError, match="tuesday"):
+        rc.attach()
+    with pytest.raises(ValueError, match="letters"):
+        ipp.Client(session="a*b")

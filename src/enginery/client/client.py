@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from enginery.client.kept import KeptValue
 from enginery.client.link import Link
 from enginery.client.log import Log
 from enginery.client.metadata import message_id
+from enginery.client.recorded import AsyncHubResult
 from enginery.client.records import Records
 from enginery.client.targets import Deadline
 from enginery.errors import NoRecord
@@ -30,10 +32,12 @@ from enginery.wire.messages import CLIENT_SHIFT
 _OF_OLD: Final = frozenset(
     {
         "adapt_version", "auth", "buffer_threshold", "check_pid", "config", "copy_threshold", "digest_history_size",
-        "digest_mod", "item_threshold", "key", "keyfile", "log", "packer", "parent", "session", "signature_scheme",
-        "unpacker", "username",
+        "digest_mod", "item_threshold", "key", "keyfile", "log", "packer", "parent", "signature_scheme", "unpacker",
+        "username",
     }
 )  # fmt: skip
+#: What sessions may be called.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 
 
 class Client(Records):
@@ -55,8 +59,11 @@ class Client(Records):
         timeout: Seconds to wait for the file, and for the controller to answer.
         cluster_id: Which cluster of the profile.
         cluster: The ``Cluster`` it belongs to.
+        session: A name for what is done here, of letters, digits and ``.-``: a later client of the same name gets at the
+            requests by ``attach()``. What is no text is a setting of old, and means nothing.
 
     Raises:
+        ValueError: ``session`` is no such name.
         FileNotFoundError: There is no connection file (an OSError).
         ConnectionFileError: It is damaged (a ValueError).
         TunnelError: ssh did not get through, with what it said (a ConnectionError).
@@ -81,6 +88,7 @@ class Client(Records):
         timeout: float = 10,
         cluster_id: str | None = None,
         cluster: Any = None,
+        session: Any = None,
         **extra: Any,
     ) -> None:
         if "url_or_file" in extra:
@@ -89,6 +97,9 @@ class Client(Records):
         unknown = sorted(extra.keys() - _OF_OLD)
         if unknown:
             raise TypeError(f"Client() does not know {', '.join(f'{name}=' for name in unknown)}")
+        name = session if isinstance(session, str) else ""
+        if name and not _NAME.fullmatch(name):
+            raise ValueError(f"The name of a session has up to 64 letters, digits and '.-'; {name!r} has others.")
         self.block = False
         self.debug = debug
         self.profile = profile or "default"
@@ -111,7 +122,8 @@ class Client(Records):
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
         trouble = self._tunnel.trouble if self._tunnel is not None else str
         try:
-            self.link = Link.connect(info, timeout=max(1.0, deadline.left() or 0.0), trouble=trouble)
+            left = max(1.0, deadline.left() or 0.0)
+            self.link = Link.connect(info, timeout=left, trouble=trouble, session=name)
         except BaseException:
             self._let_tunnel_go()
             raise
@@ -355,3 +367,17 @@ class Client(Records):
         if self.link.closed:
             return "<Client closed>"
         return f"<Client engines={len(self)} outstanding={self.link.outstanding}>"
+
+
+def attach(session: str, *args: Any, **kwargs: Any) -> list[AsyncHubResult]:
+    """What was asked for by clients of a session, in other processes or earlier: ``Client(session=NAME).attach()``.
+
+    Args:
+        session: The name.
+        *args: Further arguments of ``Client``.
+        **kwargs: Likewise.
+
+    Returns:
+        A result for each request, ``result.client`` being the new client; none if nothing is recorded.
+    """
+    return Client(*args, session=session, **kwargs).attach()

@@ -52,10 +52,11 @@ LAST_CALLS: Final = 1.0
 class Link:
     """One client's connection. Thread-safe."""
 
-    def __init__(self, info: ConnectionInfo) -> None:
+    def __init__(self, info: ConnectionInfo, session: str = "") -> None:
         """Use ``Link.connect``."""
         self.info = info
-        self.session = secrets.token_hex(8)
+        # Several processes may go by one name; no two requests do.
+        self.session = f"{session}.{secrets.token_hex(4)}" if session else secrets.token_hex(8)
         self.number = -1
         self._epoch = 0
         self.scheme = ""  #: how the controller finds engines for balanced tasks
@@ -91,14 +92,18 @@ class Link:
     # --- life ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, info: ConnectionInfo, *, timeout: float = 10.0, trouble: Callable[[], str] = str) -> Self:
-        """Dial the controller and introduce this client. ``trouble`` tells what is known of why nobody answers.
+    def connect(
+        cls, info: ConnectionInfo, *, timeout: float = 10.0, trouble: Callable[[], str] = str, session: str = ""
+    ) -> Self:
+        """Dial the controller and introduce this client, by the name of a ``session`` if it has one.
+
+        ``trouble`` tells what is known of why nobody answers.
 
         Raises TimeoutError if nothing answers within ``timeout`` seconds, Refused (VersionMismatch) if the
         controller does not want this client.
         """
         try:
-            link = cls(info)
+            link = cls(info, session)
         except OSError as error:
             msg = (
                 f"Nobody listens at {quoted(info)} ({error.strerror}): the controller (pid {info.pid}) is "

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from enginery.client.client import Client
 
 _NOTHING: Final = ()
+#: The name of a session in what is said about them.
+EXAMPLE: Final = "tuesday"
 
 
 class Records(Jobs):
@@ -112,19 +114,51 @@ class Records(Jobs):
 
     def _recorded(self, texts: list[str], *, scalar: bool = False) -> AsyncHubResult:
         """The results of requests that the controller knows."""
-        link, count = self.link, len(texts)
-        first = link.take_ids(count)
+        count = len(texts)
+        first = self.link.take_ids(count)
         result = AsyncHubResult._of(self._as_client(), texts, first, scalar=scalar)
-        aliases = range(first, first + count)
-        link.expect(aliases, result)
+        result._take_facts(self._follow(texts, first, [result] * count))
+        return result
+
+    def _follow(self, texts: list[str], first: int, results: list[AsyncHubResult]) -> dict[str, dict[str, Any]]:
+        """Have what becomes of requests go to results, under ids from ``first`` on. Returns what the controller knows."""
+        aliases = range(first, first + len(texts))
+        for alias, result in zip(aliases, results, strict=True):
+            self.link.expect([alias], result)
         try:
-            facts = link.ask("follow", {"ids": texts, "as": list(aliases)})
+            facts = self.link.ask("follow", {"ids": texts, "as": list(aliases)})
         except BaseException:
-            link.expect_no_more(aliases)
+            self.link.expect_no_more(aliases)
             raise
         assert isinstance(facts, dict), "facts by message id"
-        result._take_facts(facts)
-        return result
+        return facts
+
+    def attach(self) -> list[AsyncHubResult]:
+        """The requests of earlier clients of this session (``Client(session=NAME)``), in the order they were submitted.
+
+        Whether they have ended or not: one AsyncHubResult each, with output and times. The controller knows what has not
+        ended, and what its task store keeps of the rest.
+
+        Raises:
+            ValueError: This client's session has no name.
+            NoRecord: The controller keeps no records.
+        """
+        name, _, own = self.session.rpartition(".")
+        if not name:
+            raise ValueError(
+                f'This session has no name by which it could be found again. Use Client(session="{EXAMPLE}").'
+            )
+        found = self.db_query({"client_uuid": {"$glob": f"{name}.*"}}, keys=["client_uuid"])
+        earlier = [each for each in found if each["client_uuid"].rpartition(".")[::2] != (name, own)]
+        texts = [each["msg_id"] for each in earlier if each["client_uuid"].rpartition(".")[0] == name]
+        if not texts:
+            return []
+        first, client = self.link.take_ids(len(texts)), self._as_client()
+        results = [AsyncHubResult._of(client, [text], first + at, scalar=True) for at, text in enumerate(texts)]
+        facts = self._follow(texts, first, results)
+        for result in results:
+            result._take_facts(facts)
+        return results
 
     # --- running again --------------------------------------------------------------------------------------------
 

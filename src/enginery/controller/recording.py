@@ -12,28 +12,30 @@ Rules of the room:
 from __future__ import annotations
 
 import time
-from array import array
-from bisect import bisect_right
 from collections import OrderedDict
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from enginery.controller.moments import Moments
+from enginery.core.logbook import Submitted
 from enginery.core.sharing import put_together
 from enginery.net.segments import read_segment
 from enginery.store.batches import OVERHEAD, Changes, Entries
 from enginery.store.records import Entry, Origin, Record, record_of
-from enginery.wire.messages import CLIENT_SHIFT
+from enginery.wire.messages import CLIENT_SHIFT, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from enginery.core.engines import ClientRecord
     from enginery.core.journal import Aside, Ended, Journal
+    from enginery.core.logbook import Page
+    from enginery.core.recall import Recall
     from enginery.core.scheduler import Scheduler
     from enginery.store.backlog import Backlog
     from enginery.store.writer import Writer
-    from enginery.wire.messages import Request, Result, Segment, Task
+    from enginery.wire.messages import Request, Result, Segment
 
     #: Mapped segments by name.
     Views = dict[str, memoryview]
@@ -47,51 +49,10 @@ LARGE: Final = 16 << 10
 HEAVY: Final = 512
 #: Clients that left and are remembered by name.
 ORIGINS: Final = 10_000
-#: Seconds between two moments that are told apart when tasks are submitted.
-RESOLUTION: Final = 0.001
-#: Binary digits of the number of ids that clients take ahead.
-BLOCK: Final = 12
-#: Moments remembered for each client; past that, the older half is thinned out.
-MOMENTS: Final = 1 << 14
+#: Keys of records that tell of the task itself.
+_OF_TASK: Final = frozenset({"header", "metadata", "content", "queue", "label"})
 
 _payload = attrgetter("payload")
-
-
-class Moments:
-    """When the tasks of one client came, by id: exact for the newest, coarser for those of long ago.
-
-    ``of`` may be called by any thread.
-    """
-
-    __slots__ = ("_points",)
-
-    def __init__(self) -> None:
-        self._points = (array("q"), array("d"))
-
-    def note(self, first: int, when: float) -> None:
-        """Tasks from ``first`` on came now."""
-        ids, times = self._points
-        at = len(ids) if not ids or first > ids[-1] else bisect_right(ids, first)
-        # Clients take ids for single tasks ahead, so what comes later may have lower ones: each such block has its own.
-        if at and when - times[at - 1] < RESOLUTION and first >> BLOCK == ids[at - 1] >> BLOCK:
-            return
-        if at == len(ids):
-            times.append(when)
-            ids.append(first)
-        else:
-            # New arrays: another thread may look between two changes.
-            self._points = ids, times = (
-                ids[:at] + array("q", [first]) + ids[at:],
-                times[:at] + array("d", [when]) + times[at:],
-            )
-        if len(ids) > MOMENTS:
-            half = len(ids) // 2
-            self._points = (ids[:half:2] + ids[half:], times[:half:2] + times[half:])
-
-    def of(self, task: int) -> float:
-        """When a task came; 0 if that is not known."""
-        ids, times = self._points
-        return times[max(0, bisect_right(ids, task) - 1)] if ids else 0.0
 
 
 class Recorder:
@@ -121,13 +82,16 @@ class Recorder:
 
     def client_joined(self, client: ClientRecord) -> None:
         """A client has come."""
-        self._origins[client.number] = Origin(client.number, client.session, client.name.partition("@")[0])
-        self._moments[client.number] = Moments()
+        self._introduce(client.number, client.session, client.name)
         connected = self._scheduler.clients
         while len(self._origins) > ORIGINS + len(connected):
             number = next(number for number in self._origins if number not in connected)
             del self._origins[number]
             self._moments.pop(number, None)
+
+    def _introduce(self, number: int, session: str, name: str) -> None:
+        self._origins[number] = Origin(number, session, name.partition("@")[0])
+        self._moments.setdefault(number, Moments())
 
     def client_left(self, number: int) -> None:
         """A client is gone, and waits for nothing any more."""
@@ -155,6 +119,40 @@ class Recorder:
                     return (origin.number << CLIENT_SHIFT) | int(number)
         return None
 
+    # --- another controller's time --------------------------------------------------------------------------------
+
+    def recall(self, recall: Recall) -> None:
+        """Know whose tasks another controller had. Results that may not have been recorded are, once more."""
+        for gone in recall.departed.values():
+            if gone.session:
+                self._introduce(gone.client, gone.session, gone.name)
+        for client in recall.clients.values():
+            self._introduce(client.number, client.session, client.name)
+        for first, when in sorted(recall.moments):
+            if (moments := self._moments.get(first >> CLIENT_SHIFT)) is not None:
+                moments.note(first, when)
+        if recall.unheard:
+            self.keeper.write(Changes(dict(self._records_again(recall))))
+
+    def _records_again(self, recall: Recall) -> Iterator[tuple[str, Record]]:
+        for number, (engine, result, frames) in recall.unheard.items():
+            task, direct = recall.over.get(number, (None, False))
+            origin, info = self._origins[number >> CLIENT_SHIFT], recall.engines.get(engine)
+            entry = Entry(origin, task or Task(number, 0, b"", b""), direct, info, result)
+            entry.submitted = self._moments[origin.number].of(number)
+            entry.received = result.finished or time.time()
+            entry.result_buffers = buffers_of(result, frames, None, self.keeper.largest)
+            # A store that lasts may know the rest: what the task was, and what it printed.
+            strange = () if task is not None else _OF_TASK
+            known = {key: value for key, value in record_of(entry).items() if value and key not in strange}
+            yield entry.msg_id, known
+
+    def written(self) -> Page:
+        """What this controller knows and the scheduler does not, for a logbook that is begun anew. See ``recall``."""
+        clients = {number >> CLIENT_SHIFT for number in self._scheduler.book.tasks}
+        known = [self._moments[client].known() for client in clients if client in self._moments]
+        return [(Submitted(moments), []) for moments in known if moments]
+
     # --- what comes -----------------------------------------------------------------------------------------------
 
     def large_message_came(self, message: object, size: int) -> None:
@@ -174,7 +172,7 @@ class Recorder:
         if not tasks:
             return
         when = now + self._offset
-        self._moments[client].note(tasks[0].id, when)
+        self._note_moment(client, tasks[0].id, when)
         if self._folder:
             for task in [task for task in tasks if task.shared is not None]:
                 self._hold(self._held, task.id, task.shared)
@@ -189,12 +187,16 @@ class Recorder:
                 at += task.frames
             self.keeper.write(Entries(entries))
 
+    def _note_moment(self, client: int, first: int, when: float) -> None:
+        if self._moments[client].note(first, when) and self._scheduler.logbook is not None:
+            self._scheduler.logbook.note(Submitted([(first, when)]))
+
     def addressed(self, client: int, requests: Sequence[Request], frames: Sequence[object], now: float) -> None:
         """The scheduler has taken in tasks addressed to engines."""
         if not requests:
             return
         when, at = now + self._offset, 0
-        self._moments[client].note(requests[0].task.id, when)
+        self._note_moment(client, requests[0].task.id, when)
         entries: list[Entry] = []
         for request in requests:
             first = request.task.id

@@ -226,6 +226,8 @@ class Server:
         """Perform what the scheduler asks."""
         if self._safe is not None:
             self._act_safely(self._safe, now)
+            if self.recorder is not None:
+                self.recorder.collect()
             return
         scheduler, peers = self.scheduler, self._peers.table
         while actions := scheduler.take_actions(now):
@@ -294,6 +296,8 @@ class Server:
     def recall(self, recall: Recall) -> None:
         """Go on where another controller was ended: its peers are waited for as if their connections were lost."""
         now = self._clock()
+        if self.recorder is not None:
+            self.recorder.recall(recall)
         recall.put_into(self.scheduler, now)
         until = now + max(self._welcome.patience, self._local_patience)
         for number in self.scheduler.clients:
@@ -315,7 +319,8 @@ class Server:
         unheard = [
             one for number in self.scheduler.clients for one in unheard_in(self._absences.mail_of((To.CLIENT, number)))
         ]
-        return written(self.scheduler, unheard, self._welcome.epoch)
+        page = written(self.scheduler, unheard, self._welcome.epoch)
+        return page if self.recorder is None else page + self.recorder.written()
 
     # --- what is said of the connection itself ------------------------------------------------------------------
 

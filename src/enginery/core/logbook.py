@@ -44,9 +44,11 @@ class Joined(Struct, tag="client"):
 
 
 class Gone(Struct, tag="gone"):
-    """A client has left, and wants nothing any more."""
+    """A client has left, and wants nothing any more. Its tasks can still be asked for by name."""
 
     client: int
+    name: str = ""
+    session: str = ""
 
 
 class Bodies(Struct, tag="bodies"):
@@ -60,6 +62,12 @@ class Accepted(Struct, tag="accepted"):
 
     tasks: list[Task]
     targets: list[int] | None = None
+
+
+class Submitted(Struct, tag="submitted"):
+    """When tasks came, for the record: those from an id on, until the next one, at so many seconds since the epoch."""
+
+    moments: list[tuple[int, float]]
 
 
 class Given(Struct, tag="given"):
@@ -152,6 +160,7 @@ Entry = (
     | Gone
     | Bodies
     | Accepted
+    | Submitted
     | Given
     | Returned
     | Tried

@@ -36,6 +36,8 @@ MOST_NAMES: Final = 1000
 GRACE: Final = 0.25
 #: Values of which it is remembered how they got lost.
 MOST_LOST: Final = 1000
+#: Binary digits by which ids of the controller's own tasks are longer than the numbers of clients.
+OWN_TASKS: Final = 18
 
 
 def nearest(sizes: Mapping[int, int], holders: Mapping[int, Collection[int]], among: Collection[int]) -> frozenset[int]:
@@ -75,7 +77,7 @@ class Name:
 class Places:
     """Where data are. Belongs to a scheduler."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, first_client: int) -> None:
         self._scheduler = scheduler
         self.names: dict[str, Name] = {}
         self.holders: dict[int, dict[int, None]] = {}  #: engines by kept value
@@ -86,7 +88,8 @@ class Places:
         self._pending: set[str] = set()  #: names of which some engine has not said yet whether it has them
         self._open: set[str] = set()  #: names that tasks may wait for
         self._wanted: dict[int, tuple[int, int]] = {}  #: by own task: who wants which value
-        self._next_task = 1
+        # An engine may still bring what a controller before this one wanted of it: that has other ids.
+        self._next_task = first_client << OWN_TASKS
 
     # --- tasks that need data -----------------------------------------------------------------------------------
 

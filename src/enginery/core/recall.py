@@ -44,7 +44,11 @@ class Recall:
         self.tried: dict[int, book.Tried] = {}
         self.unheard: dict[int, Unheard] = {}
         self.clients: dict[int, ClientRecord] = {}
-        self.departed: dict[int, None] = {}  #: clients that have left
+        self.departed: dict[int, book.Gone] = {}  #: clients that have left
+        self.moments: list[tuple[int, float]] = []  #: when tasks came: from which id on
+        self.over: dict[
+            int, tuple[Task, bool]
+        ] = {}  #: the tasks of ``unheard``, if known, and whether they were addressed
         self.engines: dict[int, EngineInfo] = {}
         self.overtaken: set[int] = set()
         self.kept: dict[int, dict[int, int]] = {}  #: by engine: sizes of values by task
@@ -74,6 +78,9 @@ class Recall:
             case book.Taken():
                 for number in entry.ids:
                     self.unheard.pop(number, None)
+                    self.over.pop(number, None)
+            case book.Submitted():
+                self.moments += entry.moments
             case _:
                 self._read_rare(entry)
 
@@ -85,9 +92,10 @@ class Recall:
                 self._joined(entry)
             case book.Gone():
                 self.clients.pop(entry.client, None)
-                self.departed[entry.client] = None
+                self.departed[entry.client] = entry
                 for number in [number for number in self.unheard if number >> CLIENT_SHIFT == entry.client]:
                     del self.unheard[number]
+                    self.over.pop(number, None)
             case book.Bodies():
                 self.bodies.update(entry.bodies)
             case book.Came():
@@ -134,12 +142,15 @@ class Recall:
         for result in entry.results:
             mine = frames[at : at + result.frames]
             at += result.frames
-            for table in (self.tasks, self.frames, self.targets, self.given, self.tried):
+            task, target = self.tasks.pop(result.id, None), self.targets.pop(result.id, None)
+            for table in (self.frames, self.given, self.tried):
                 table.pop(result.id, None)
             client = self.clients.get(result.id >> CLIENT_SHIFT)
             if client is not None:
                 client.ledger.note(result.id, Ending(not result.status, entry.engine), client.highest)
                 self.unheard[result.id] = Unheard(entry.engine, result, mine)
+                if task is not None:
+                    self.over[result.id] = task, target is not None
 
     # --- putting in place ---------------------------------------------------------------------------------------
 
@@ -156,6 +167,8 @@ class Recall:
         scheduler.dealer.bodies.store(self.bodies, scheduler.outbox)
         scheduler.book.tasks.update(self.tasks)
         scheduler.book.frames.update(self.frames)
+        if scheduler.journal is not None:
+            scheduler.journal.direct.update(self.targets)
         for tried in self.tried.values():
             if tried.task in self.tasks:
                 scheduler.book.rare[tried.task] = _rare_of(tried)
@@ -196,7 +209,7 @@ def written(scheduler: Scheduler, unheard: Iterable[Unheard], epoch: int) -> boo
             client.number, client.name, client.session, client.token, client.highest, client.gaps, endings, failed
         )
         page.append((joined, []))
-    page += [(book.Gone(number), []) for number in scheduler.departed]
+    page += [(gone, []) for gone in scheduler.departed.values()]
     page += [(book.Came(engine.info), []) for engine in scheduler.engines.values()]
     page += [(book.Overtaken(number), []) for number, engine in scheduler.engines.items() if engine.disordered]
     for number in scheduler.engines:

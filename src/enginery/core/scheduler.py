@@ -72,7 +72,7 @@ class Scheduler:
         self.book = Book()
         self.dealer = Dealer(scheme=scheme, hwm=hwm, random=random, engines=self.engines, book=self.book)
         self.admission = Admission(self)
-        self.places = Places(self)
+        self.places = Places(self, first_client)
         self.stories = Stories()
         self.submission = Submission(self)
         self.outcomes = Outcomes(self)
@@ -93,7 +93,8 @@ class Scheduler:
         self._first_client = self._next_client = first_client
         self._adopted: set[int] = set()  #: numbers that another controller gave
         self._had_client = False
-        self.departed: dict[int, None] = {}  #: clients that another controller may meet and shall not take for new ones
+        #: Clients that another controller may meet and shall not take for new ones.
+        self.departed: dict[int, entries.Gone] = {}
         self.mixed = False  #: there was more than one client, so results of several may come in one message
 
     # --- clients ------------------------------------------------------------------------------------------------
@@ -133,8 +134,8 @@ class Scheduler:
             self.places.client_left(number)
             if self.logbook is not None:
                 self.outcomes.settle()
-                self.logbook.note(entries.Gone(number))
-                self.departed[number] = None
+                gone = self.departed[number] = entries.Gone(number, client.name, client.session)
+                self.logbook.note(gone)
                 if len(self.departed) > DEPARTED:
                     del self.departed[next(iter(self.departed))]
             for digest, engine in self.dealer.bodies.wanted():  # of this client, perhaps
@@ -309,7 +310,11 @@ class Scheduler:
     # --- recalling ----------------------------------------------------------------------------------------------
 
     def recall_peers(
-        self, clients: dict[int, ClientRecord], departed: dict[int, None], highest_client: int, highest_engine: int
+        self,
+        clients: dict[int, ClientRecord],
+        departed: dict[int, entries.Gone],
+        highest_client: int,
+        highest_engine: int,
     ) -> None:
         """Take over the clients of a controller before this one; no number and no id is given a second time."""
         self.departed = dict(departed)

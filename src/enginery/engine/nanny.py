@@ -81,13 +81,17 @@ class Nanny:
         period: float = FIRST_PERIOD,
         key: str = "",
         redial: Callable[[], Channel] | None = None,
+        patience: float = 0.0,
     ) -> None:
-        """``key`` is what the hello has to show. ``redial`` makes another connection, or raises OSError."""
+        """``key`` is what the hello has to show. ``redial`` makes another connection, or raises OSError.
+
+        ``patience`` is how long the controller is waited for, in seconds, if it goes before it has said for how long.
+        """
         self._channel = channel
         self._redial = redial
         self._away = Away()
-        self._patience = 0.0
-        self._returns = False  #: another controller may take the place of this one
+        self._patience = patience
+        self._returns = bool(patience)  #: another controller may take the place of this one
         self._is_lost = False  #: the connection is, and there is no other yet
         self._reports: deque[EngineExited] = deque(maxlen=REPORTS)
         self._keeper = keeper
@@ -284,8 +288,9 @@ class Nanny:
 
 def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -> str:
     """Dial the controller and be the nanny of ``engines`` until it is time to leave; returns why."""
+    timeout = options.timeout * max(options.max_misses, 1)
     try:
-        channel = dial_patiently(options.connection, options.timeout * max(options.max_misses, 1))
+        channel = dial_patiently(options.connection, timeout)
     except OSError as error:
         reason = f"no controller ({error.strerror}); {explain(options.connection)}"
         log.error("engines are stopped: %s", reason)  # noqa: TRY400  # the message says it all
@@ -298,6 +303,7 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         max_misses=options.max_misses,
         key=key_for(options.connection, channel),
         redial=lambda: redial(options.connection),
+        patience=timeout if options.connection.reuse else 0.0,
     )
     try:
         return nanny.run()
