@@ -6,6 +6,7 @@ from itertools import chain
 
 import pytest
 
+from enginery.core import fleet
 from enginery.core import scheduler as room
 from enginery.core.actions import To
 from enginery.core.tasks import State
@@ -206,7 +207,7 @@ def test_a_task_with_retries_outlives_its_engine(desk):
 def test_a_task_that_kills_its_engines_is_not_tried_for_ever(desk):
     d = desk()
     task = d.task(retries=1000)
-    for _ in range(room.POISON):
+    for _ in range(fleet.POISON):
         engine = d.join()
         assert d.turn().assigned(engine) == [task]
         d.leave(engine, balanced=task)
