@@ -93,7 +93,7 @@ class Scheduler:
         self._first_client = self._next_client = first_client
         self._adopted: set[int] = set()  #: numbers that another controller gave
         self._had_client = False
-        #: Clients that another controller may meet and shall not take for new ones.
+        #: clients that another controller may meet and shall not take for new ones
         self.departed: dict[int, entries.Gone] = {}
         self.mixed = False  #: there was more than one client, so results of several may come in one message
 
