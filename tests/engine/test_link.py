@@ -9,11 +9,13 @@ import pytest
 from enginery.engine.begun import shared_cells
 from enginery.engine.link import Link
 from enginery.engine.options import EngineOptions
+from enginery.engine.program import _leave_early
 from enginery.net.addresses import runtime_folder
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.sockets import listen_on_path
 from enginery.wire import messages as m
 from fake_controller import FakeController
+from waiting import wait_until
 
 PATIENCE = 30
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
@@ -44,6 +46,28 @@ def test_a_refusal_that_answers_no_hello_is_a_lost_connection():
         hello = controller.expect(m.EngineHello)
         assert (hello.id, hello.epoch, hello.connection) == (3, 1, 1)
         assert link.member.leaving is None
+        link.line.close()
+    finally:
+        controller.close()
+
+
+@pytest.mark.parametrize("let_in", [True, False])
+def test_who_is_sent_away_before_its_first_task_leaves_in_good_order_if_it_was_let_in(let_in):
+    controller = FakeController("engine")
+    try:
+        link = Link(EngineOptions(connection=controller.info), "e" * 32, shared_cells(1)[0])
+        link.flush()
+        if let_in:
+            controller.welcome()
+            controller.say(m.Bye("it is over"))
+        else:
+            controller.expect(m.EngineHello)
+            controller.say(m.Refused("Refused", "it is over"))
+        wait_until(lambda: link.member.leaving is not None)
+        assert _leave_early(link.member) == (0 if let_in else 1)
+        if let_in:
+            link.flush()
+            assert controller.expect(m.Bye).reason == "it is over"
         link.line.close()
     finally:
         controller.close()

@@ -49,8 +49,7 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
     try:
         _wait_for_welcome(link, options)
         if member.leaving is not None:
-            log.error("could not register: %s", member.leaving)
-            return 1
+            return _leave_early(member)
         publish(log, options.log_url, f"engine.{member.id}")
         log.info("Completed registration with id %s", member.id)
         namespace.variables["engine_id"] = member.id
@@ -87,12 +86,20 @@ def run_engine(options: EngineOptions, *, uuid: str, begun: BegunCell) -> int:
         if member.leaving is None:
             raise
         # The interrupt is for the task that runs, and there was none yet: it was told to leave while it started.
-        log.info("engine=%s leaving before it could do anything: %s", member.id, member.leaving)
-        member.say(Bye(member.leaving))
-        return 0
+        return _leave_early(member)
     finally:
         link.line.close()
         link.sharing.pool.close()
+
+
+def _leave_early(member: Membership) -> int:
+    """Leave before the first task. Returns the exit code: it is in order once the controller has let it in."""
+    if member.welcome is None:
+        log.error("could not register: %s", member.leaving)
+        return 1
+    log.info("engine=%s leaving before it could do anything: %s", member.id, member.leaving)
+    member.say(Bye(member.leaving or ""))
+    return 0
 
 
 def watch_deafness(runner: Runner, options: EngineOptions, member: Membership) -> DeafWatch:
