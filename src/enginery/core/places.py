@@ -168,11 +168,11 @@ class Places:
 
     def next_deadline(self) -> float | None:
         """When ``tick`` has to be called, None for never."""
-        return min((self.names[name].due for name in self._asked()), default=None)
+        return min((self.names[name].due for name in self._asked()), default=None) if self._pending else None
 
     def tick(self, now: float) -> None:
         """Engines that have not answered in time do not have the name, as far as is known."""
-        for name in self._asked():
+        for name in self._asked() if self._pending else ():
             if self.names[name].due <= now:
                 self.names[name].asked.clear()
                 self._look(name)

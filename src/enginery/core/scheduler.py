@@ -283,11 +283,13 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When ``tick`` has to be called next, None if only a stimulus can change anything."""
-        first = self._deadlines[0][0] if self._deadlines else None
-        return min(
-            (due for due in (first, self.dealer.steal_due(), self.places.next_deadline()) if due is not None),
-            default=None,
-        )
+        # Hot: once per turn, and mostly there is none. Bench: round trip.
+        first, steal, names = None, self.dealer.steal_due(), self.places.next_deadline()
+        if self._deadlines:
+            first = self._deadlines[0][0]
+        if steal is None and names is None:
+            return first
+        return min([due for due in (first, steal, names) if due is not None])
 
     def has_actions(self) -> bool:
         """Whether ``take_actions`` would give anything."""
