@@ -14,7 +14,10 @@ import pytest
 
 from cluster.batch_bed import Bed
 from enginery.client.client import Client
+from enginery.cluster.cluster import Cluster
+from enginery.errors import CompositeError
 from enginery.net import connection_file
+from waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -148,11 +151,22 @@ def test_rows_060_063_a_template_in_the_configuration(site):
         "c.PBSEngineSetLauncher.environment = {'MINE': 'yes'}\n"
     )
     with site.started(n=4) as rc:
+        rc[:].execute("from time import sleep", block=True)
         found = rc[:].apply_sync(lambda: [__import__("os").environ.get(name) for name in ("EXPORTED", "MINE")])
         assert found == [["yes", "yes"]] * 4
         (job,) = site.jobs()
         assert "[IPEngine] Looking for ipengine_config" in Path(job["tasks"][0]["output"]).read_text()
         assert "profile_pbs/log/ipengine" in job["tasks"][0]["output"]
+
+        # A signal of the cluster's is for its engines, not for their job.
+        begun = site.profile / "begun"
+        begun.mkdir()
+        working = rc[:].apply_async(lambda path: open(f"{path}/{engine_id}", "w").close() or sleep(60), begun)  # noqa: F821 - theirs
+        wait_until(lambda: len(list(begun.iterdir())) == 4)
+        Cluster.from_file(profile_dir=site.profile).signal_engines_sync("SIGINT")
+        with pytest.raises(CompositeError, match="KeyboardInterrupt"):
+            working.get(30)
+        assert rc[:].apply_sync(lambda: 7) == [7] * 4
 
 
 @pytest.mark.row(64)
