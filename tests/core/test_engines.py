@@ -94,3 +94,12 @@ def test_ranks_that_are_started_anew_keep_their_order(desk):
     for number in (0, 1):
         desk.scheduler.engine_left(number, "restart")
     assert [desk.join(engine_set="a", rank=rank).info.id for rank in (1, 0)] == [3, 2]
+
+
+def test_ranks_of_a_set_that_is_started_anew_before_all_of_the_old_one_have_left(desk):
+    desk = desk()
+    old = [desk.join(engine_set="a", rank=rank) for rank in (0, 1)]
+    desk.leave(old[0])
+    assert [desk.join(engine_set="a", rank=rank).info.id for rank in (1, 0)] == [3, 2]
+    desk.leave(old[1])
+    assert desk.join(engine_set="a", rank=2).info.id == 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from enginery.net import connection_file, profile_paths
 from enginery.net.channel import ChannelClosed
-from enginery.net.sockets import dial
+from enginery.net.sockets import dial, key_for
 from enginery.wire import messages as m
 from enginery.wire.serialize import NONE
 
@@ -17,8 +17,11 @@ from enginery.wire.serialize import NONE
 def main() -> None:
     told = dict(each.lstrip("-").split("=", 1) for each in sys.argv[1:] if "=" in each)
     path = profile_paths.connection_path(Path(told["profile-dir"]), "engine", told["cluster-id"])
-    channel = dial(connection_file.load(path))
-    channel.send(m.encode(m.EngineHello(m.VERSION, uuid.uuid4().hex, 0, "light")), [])
+    info = connection_file.load(path)
+    channel = dial(info)
+    hello = m.EngineHello(m.VERSION, uuid.uuid4().hex, 0, "light")
+    hello.key = key_for(info, channel)
+    channel.send(m.encode(hello), [])
     selector = selectors.DefaultSelector()
     selector.register(channel.fileno(), selectors.EVENT_READ)
     while True:

@@ -37,7 +37,7 @@ class Fleet:
         """An engine says hello. It gets the id it wants if that was never used, else the next one."""
         scheduler = self._scheduler
         if rank >= 0 and wanted < 0:
-            wanted = self._first_of_set(engine_set) + rank
+            wanted = self._id_of_rank(engine_set, rank)
         number = self._number_for(wanted)
         scheduler.counts["joined"] += 1
         engine = EngineRecord(EngineInfo(number, uuid, pid, host, engine_set), now)
@@ -49,11 +49,18 @@ class Fleet:
         self._tell_clients(News(joined=[engine.info]))
         return engine
 
-    def _first_of_set(self, engine_set: str) -> int:
-        """The id of rank 0 of an engine set. It holds until the set is gone: one that is started anew counts anew."""
+    def _id_of_rank(self, engine_set: str, rank: int) -> int:
+        """The id for a rank: those of a set follow each other. A set that is started anew counts anew.
+
+        Its first ranks may come before the last ones of the old job have left.
+        """
         there = {engine.info.engine_set for engine in self._scheduler.engines.values()}
         self._firsts = {name: first for name, first in self._firsts.items() if name in there}
-        return self._firsts.setdefault(engine_set, self.next_engine)
+        wanted = self._firsts.setdefault(engine_set, self.next_engine) + rank
+        if wanted < self.next_engine and wanted not in self._skipped:
+            self._firsts[engine_set] = self.next_engine
+            wanted = self.next_engine + rank
+        return wanted
 
     def _number_for(self, wanted: int) -> int:
         following = self.next_engine
