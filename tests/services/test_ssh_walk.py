@@ -280,23 +280,23 @@ def test_a_dropped_tunnel_of_engines_is_made_anew_and_they_with_it(walk, bed):
 
 
 def test_a_cut_cable_is_noticed_by_ssh_and_engines_return_when_it_is_back(walk, bed):
-    controller = walk.controller("--enginessh=head", "--ping=1000")
+    walk.controller("--enginessh=head", "--ping=1000")
     walk.copy("engine", "h2")
     engine = walk.type("h2", "ipengine")
     engine.wait_for("Completed registration with id 0")
+    walk.python("head", "print(ipp.Client()[:].apply_async(int).get(20))")  # by then its nanny is connected too
     bed.cut("h2")
     try:
         engine.wait_for("The ssh tunnel through head dropped: .*not responding")
-        engine.wait_for("start anew when it is up")
-        controller.wait_for("engine=0 left")
+        engine.wait_for("the connection to the controller is lost")
     finally:
         bed.join("h2")
-    engine.wait_for("Completed registration with id 1")
+    engine.wait_for("the connection to the controller is back")
     said = walk.python("head", "rc = ipp.Client(); print(rc.ids, rc[:].apply_async(socket.gethostname).get(20))")
-    assert said == "[1] ['h2']\n"
+    assert said == "[0] ['h2']\n"
 
 
-def test_a_dropped_tunnel_of_a_client_is_said_at_once_and_serves_the_next_client(walk, bed):
+def test_a_dropped_tunnel_of_a_client_is_made_anew_and_it_goes_on(walk, bed):
     walk.controller("--ssh=head")
     engine = walk.type("head", "ipengine")
     engine.wait_for("Completed registration")
@@ -306,24 +306,17 @@ def test_a_dropped_tunnel_of_a_client_is_said_at_once_and_serves_the_next_client
         """
         import signal
         rc = ipp.Client()
-        working = rc[0].apply_async(time.sleep, 60)
-        begun = time.monotonic()
+        working = rc[0].apply_async(lambda: __import__("time").sleep(1) or "done")
         os.kill(rc._tunnel._process.pid, signal.SIGKILL)
-        try:
-            working.get(30)
-        except ConnectionError as error:
-            print(error)
-        print(time.monotonic() - begun < 5)
+        print(working.get(30), rc._tunnel.drops)
         other = ipp.Client()
-        print(other._tunnel is rc._tunnel, other._tunnel.drops)
+        print(other._tunnel is rc._tunnel)
         rc.close()
         print(other.ids)
         other.close()
         """,
     )
-    lost, quick, shared, ids = said.splitlines()
-    assert "The ssh tunnel through head dropped: it was ended by signal 9" in lost
-    assert (quick, shared, ids) == ("True", "True 1", "[0]")
+    assert said.splitlines()[-3:] == ["done 1", "True", "[0]"]
 
 
 def test_no_ssh_stays_when_its_owner_is_killed(walk, bed):
