@@ -362,10 +362,10 @@ class TestBackPressure:
         for _ in range(60_000):  # memory comes in large pieces: first let it come
             next(lazy)
         before = memory()
-        for n in range(60_000, 160_000):
+        for n in range(60_000, 190_000):
             assert next(lazy) == n
         lazy.cancel()
-        assert memory() - before < 3 << 20  # 100,000 numbers, kept by mistake, would be more
+        assert memory() - before < 3 << 20  # 130,000 numbers, kept by mistake, would be more
 
     def test_a_map_reads_its_generator_as_fast_as_engines_work(self, tmp_path):
         arguments = [f"--window={1 << 20}"]
@@ -374,16 +374,16 @@ class TestBackPressure:
             behind = []
 
             def items():
-                for n in range(50_000):
+                for n in range(100_000):
                     if n % 1000 == 0:
                         behind.append(rc.link.outstanding)
                     yield n
 
             before = memory()
-            assert sum(rc.load_balanced_view().map_sync(abs, items())) == sum(range(50_000))
+            assert sum(rc.load_balanced_view().map_sync(abs, items())) == sum(range(100_000))
             assert max(behind) <= most
             # Results take what they take (about 130 bytes each); what is under way does not add to it.
-            assert memory() - before < 20 << 20
+            assert memory() - before < 40 << 20
 
 
 # --- schemes --------------------------------------------------------------------------------------------------------

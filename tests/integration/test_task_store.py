@@ -445,10 +445,10 @@ def test_a_database_carries_history_to_the_next_run(tmp_path):
 
 def test_many_tasks_reach_the_database(tmp_path):
     with cluster_with("--sqlitedb", "--SQLiteDB.table=many", folder=tmp_path, n=2) as rc:
-        asked = rc.load_balanced_view().map_async(ipp.interactive(lambda x: x + 1), range(12_000), chunksize=1)
-        assert sum(asked.get()) == sum(range(1, 12_001))
-        assert len(rc.hub_history()) == 12_000
-        assert len(rc.db_query({"completed": {"$ne": None}}, ["msg_id"])) == 12_000
+        asked = rc.load_balanced_view().map_async(ipp.interactive(lambda x: x + 1), range(20_000), chunksize=1)
+        assert sum(asked.get()) == sum(range(1, 20_001))
+        assert len(rc.hub_history()) == 20_000
+        assert len(rc.db_query({"completed": {"$ne": None}}, ["msg_id"])) == 20_000
         last = rc.db_query({"msg_id": asked.msg_ids[-1]})[0]
         assert (last["status"], last["client_uuid"]) == ("ok", rc.session)
 
