@@ -253,7 +253,7 @@ import json, sys, time
 import numpy as np
 import enginery as ipp
 rc = ipp.Client(json.loads(sys.argv[1]))
-rc.load_balanced_view().map_async(abs, range(30000))
+rc.load_balanced_view().map_async(abs, range(100000))
 big = rc[:].apply_async(lambda a: time.sleep(1.0), np.ones(3_000_000))
 print("ready", flush=True)
 big.get()
