@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.engine import limits
 from enginery.engine.channel import Leave, Started
+from enginery.engine.deposit import Deposit
 from enginery.net.away import Away
 from enginery.net.channel import ChannelClosed
 from enginery.net.reach import explain
@@ -39,7 +40,10 @@ from enginery.wire.messages import (
     Ping,
     Pong,
     Refused,
+    Relay,
+    Release,
     Restart,
+    Shares,
     Shutdown,
     Welcome,
     decode_to_engine,
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     from enginery.engine.keepers import Keeper
     from enginery.engine.options import EngineOptions
     from enginery.net.channel import Channel
-    from enginery.wire.messages import ToEngine
+    from enginery.wire.messages import Relayed, ToEngine
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +86,12 @@ class Nanny:
         key: str = "",
         redial: Callable[[], Channel] | None = None,
         patience: float = 0.0,
+        segments: str = "",
     ) -> None:
         """``key`` is what the hello has to show. ``redial`` makes another connection, or raises OSError.
 
         ``patience`` is how long the controller is waited for, in seconds, if it goes before it has said for how long.
+        ``segments`` is the folder for what is relayed to the engines.
         """
         self._channel = channel
         self._redial = redial
@@ -95,6 +101,7 @@ class Nanny:
         self._is_lost = False  #: the connection is, and there is no other yet
         self._reports: deque[EngineExited] = deque(maxlen=REPORTS)
         self._keeper = keeper
+        self._deposit = Deposit(segments)
         self._engines = dict.fromkeys(engines)
         self._max_misses = max_misses
         self._period = period
@@ -114,6 +121,8 @@ class Nanny:
         """Close the connection; what was said last may still leave."""
         if not self._is_lost:
             self._channel.close(LINGER)
+        if self._over:  # else it has failed, and another one takes over
+            self._deposit.remove()
 
     def run(self) -> str:
         """Work until it is time to leave; returns why."""
@@ -178,7 +187,7 @@ class Nanny:
         try:
             if writable:
                 self._channel.write()
-            for header, _ in self._channel.receive():
+            for header, frames in self._channel.receive():
                 self._heard = True
                 try:
                     message = decode_to_engine(header)  # type: ignore[arg-type]  # a buffer
@@ -186,7 +195,7 @@ class Nanny:
                     log.warning("the controller said something that is not in the protocol, ignored: %s", error)
                     continue
                 if not self._over:
-                    self._obey(message)
+                    self._obey(message, frames)
         except ChannelClosed as error:
             if not self._over:
                 self._lost(str(error))
@@ -219,12 +228,16 @@ class Nanny:
             for report in self._reports:
                 self._say(report)
 
-    def _obey(self, message: ToEngine) -> None:
+    def _obey(self, message: ToEngine, frames: list[memoryview]) -> None:
         match message:
             case Ping():
                 self._say(Pong(message.number))
             case Welcome():
                 self._welcomed(message)
+            case Relay():
+                self._say(self._deposit.take(message, frames))
+            case Release():
+                self._deposit.release(message.names)
             case Deliver():
                 self._keeper.deliver(message.uuid, message.signal)
             case Restart():
@@ -250,7 +263,11 @@ class Nanny:
             self._away.back()
             self._misses = 0
         self._next_beat = min(self._next_beat, time.monotonic() + self._period)
+        if self._epoch >= 0:
+            self._deposit.begin_anew()
         self._epoch = message.epoch
+        if self._deposit.is_open:
+            self._say(Shares())
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + self._period
@@ -267,6 +284,7 @@ class Nanny:
             self._hello()
         self._heard = False
         self._beats += 1
+        self._deposit.trim(time.monotonic())
         self._say(Ping(self._beats))
 
     def _give_up(self, reason: str, *, grace: float = GRACE, code: int = 0) -> None:
@@ -277,7 +295,7 @@ class Nanny:
     def _hello(self) -> None:
         self._say(NannyHello(VERSION, os.getpid(), platform.node(), list(self._engines), self._key))
 
-    def _say(self, message: NannyHello | EngineExited | Ping | Pong | Bye) -> None:
+    def _say(self, message: NannyHello | EngineExited | Relayed | Shares | Ping | Pong | Bye) -> None:
         if self._is_lost:
             return
         try:
@@ -304,6 +322,7 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         key=key_for(options.connection, channel),
         redial=lambda: redial(options.connection),
         patience=timeout if options.connection.reuse else 0.0,
+        segments=options.segments,
     )
     try:
         return nanny.run()
