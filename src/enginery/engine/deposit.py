@@ -55,6 +55,11 @@ class Deposit:
         """Whether anything can be put here."""
         return not self._pool.closed
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anything has come lately, and more may be on its way."""
+        return self._pool.size > 0
+
     def begin_anew(self) -> None:
         """Another connection, or another controller: nobody will say what of the earlier ones is of no use any more."""
         self._coming.clear()

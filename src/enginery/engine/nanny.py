@@ -68,6 +68,8 @@ GRACE: Final = 0.15
 STUCK: Final = "its task ran longer than its time_limit and could not be interrupted"
 #: How long the last words may take to leave this process, in seconds.
 LINGER: Final = 0.25
+#: How long they may take to be heard while large buffers may be on the way here, in seconds.
+HEARING: Final = 2.0
 #: Ends of engines that are told again to a controller that comes back.
 REPORTS: Final = 1000
 
@@ -107,7 +109,7 @@ class Nanny:
         self._period = period
         self._key = key
         self._epoch = -1
-        self._beats = 0
+        self._beats = self._answered = 0
         self._misses = 0
         self._heard = True
         self._next_beat = 0.0
@@ -130,17 +132,9 @@ class Nanny:
         self._hello()
         self._next_beat = time.monotonic() + self._period
         while not self._over:
-            here = [] if self._is_lost else [self._channel.fileno()]
-            writers = here if self._channel.wants_write else []
             due = self._away.next_deadline() if self._away else self._next_beat
-            left = max(0.0, min(due, self._next_look) - time.monotonic())
-            if here and self._channel.has_unseen():
-                left = 0.0
-            ready, writable, _ = select.select([keeper, *here], writers, [], left)
-            if keeper in ready:
+            if self._wait([keeper], min(due, self._next_look)):
                 self._hear_keeper()
-            if here:
-                self._hear_controller(writable=bool(writable))
             now = time.monotonic()
             if now >= self._next_look:
                 self._look_at_limits(now)
@@ -149,6 +143,18 @@ class Nanny:
             elif now >= self._next_beat:
                 self._beat()
         return self._over
+
+    def _wait(self, others: list[int], until: float) -> list[int]:
+        """Hear the controller, or wait for it or for other descriptors; returns which of these are readable."""
+        here = [] if self._is_lost else [self._channel.fileno()]
+        writers = here if self._channel.wants_write else []
+        left = max(0.0, until - time.monotonic())
+        if here and self._channel.has_unseen():
+            left = 0.0
+        ready, writable, _ = select.select([*others, *here], writers, [], left)
+        if here:
+            self._hear_controller(writable=bool(writable))
+        return [each for each in others if each in ready]
 
     # --- the keeper's side ----------------------------------------------------------------------------------------
 
@@ -168,8 +174,18 @@ class Nanny:
             self._hello()
 
     def _leave(self, message: Leave) -> None:
+        if self._deposit.is_used:
+            self._be_heard()
         self._say(Bye(message.reason))
         self._over = message.reason or "told to leave"
+
+    def _be_heard(self) -> None:
+        """Wait for an answer. Closing while something comes in would undo, by TCP's rules, what was said last."""
+        self._beats += 1
+        self._say(Ping(self._beats))
+        deadline = time.monotonic() + HEARING
+        while self._answered < self._beats and not (self._over or self._is_lost) and time.monotonic() < deadline:
+            self._wait([], deadline)
 
     def _look_at_limits(self, now: float) -> None:
         """Have engines started anew that are stuck in a task for longer than its limit."""
@@ -232,6 +248,8 @@ class Nanny:
         match message:
             case Ping():
                 self._say(Pong(message.number))
+            case Pong():
+                self._answered = message.number
             case Welcome():
                 self._welcomed(message)
             case Relay():
