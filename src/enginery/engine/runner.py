@@ -195,6 +195,8 @@ class Runner:
             if task.options is not None and task.options.names and not held.direct:
                 self._check_names(task.options.names)
             self._interruptible = True
+            if member.aborted and number in member.aborted:  # since it was taken: that interrupt came too early
+                raise KeyboardInterrupt
             value = self._apply(held) if task.action == _APPLY else self._actions[task.action](held)
             if task.options is not None and task.options.keep:
                 value = self.kept.keep(number, value)
