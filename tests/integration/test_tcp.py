@@ -224,10 +224,11 @@ class TestRelays:
             assert sum(house.relayed()) <= before
 
     def test_memory_is_used_again(self, house, rc):
+        before = len(house.relayed())
         for n in range(8):
             rc[:].push({"array": np.full(500_000, n)}, block=True)
             assert rc[:].apply_sync(lambda: int(array[-1])) == [n, n]  # noqa: F821 - pushed
-        assert len(house.relayed()) < 6
+        assert len(house.relayed()) <= before + 3
 
     def test_tasks_keep_their_order(self, house, rc):
         results = []

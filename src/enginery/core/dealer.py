@@ -28,12 +28,15 @@ PREFETCH: Final = 0.010
 #: Tasks kept at an engine at most when the queue is adaptive.
 PREFETCH_TASKS: Final = 4000
 #: Seconds of expected work below which spreading tasks over engines costs more than it gains.
-BATCH_WORTH: Final = 0.0002
+BATCH_WORTH: Final = 0.0004
 #: A second task is sent ahead to an engine whose first one is expected to take no longer than this, in seconds: it
 #: spares a pause of a round trip, which matters less the longer tasks take.
 AHEAD: Final = 0.1
 #: Seconds without progress after which an idle engine may take tasks queued behind a slow one.
 STEAL_AFTER: Final = 0.002
+#: Queues that may be asked for within that time; where there are more, each of them has longer, so that asking costs no
+#: more with a thousand engines than with a few.
+STEALS: Final = 4
 #: Seconds without progress after which queued tasks go back to all, even if no engine is idle.
 HOLD: Final = 0.05
 
@@ -305,7 +308,7 @@ class Dealer:
         if not self._someone_waits():
             return self._looked + HOLD
         due = [engine.progressed for engine in self._stacked.values() if not engine.asked_back]
-        return min(due) + STEAL_AFTER if due else None
+        return min(due) + self._patience() if due else None
 
     def stuck(self, now: float) -> list[tuple[EngineRecord, int]]:
         """Engines that should hand back tasks now, with how many."""
@@ -315,12 +318,16 @@ class Dealer:
         # To an idle engine half of a queue goes soon; where none is idle, a queue that does not move goes back whole,
         # so that nothing waits behind a long task while other engines take new tasks.
         waits = self._someone_waits()
-        patience = STEAL_AFTER if waits else HOLD
+        patience = self._patience() if waits else HOLD
         return [
             (engine, len(engine.balanced) // 2 if waits and not engine.direct else len(engine.balanced))
             for engine in self._stacked.values()
             if not engine.asked_back and engine.progressed + patience <= now
         ]
+
+    def _patience(self) -> float:
+        """How long a queue may make no progress while an engine is idle, in seconds."""
+        return min(STEAL_AFTER * max(1.0, len(self._stacked) / STEALS), HOLD)
 
     def _someone_waits(self) -> bool:
         return bool(self.idle) and not self.general.live
