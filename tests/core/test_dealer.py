@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enginery.core.dealer import HOLD, PREFETCH, PREFETCH_TASKS, STEAL_AFTER
+from enginery.core.dealer import HOLD, PREFETCH, PREFETCH_TASKS, STEAL_AFTER, STEALS
 from enginery.core.questions import why
 from enginery.wire import messages as m
 
@@ -204,3 +204,15 @@ def test_tasks_of_a_client_that_does_not_read_wait(desk):
     desk.scheduler.dealer.let_on(slow.number)
     given = desk.turn().assigned(engine)
     assert {*given, *desk.finish(engine, *given).assigned(engine)} == {first, restricted}
+
+
+def test_with_many_queues_each_has_longer_before_it_is_asked_for(desk):
+    d = desk(engines=5 * STEALS, hwm=4)
+    d.submit(20 * STEALS)
+    d.turn()
+    d.engines.append(d.join())
+    assert d.turn(seconds=4 * STEAL_AFTER).sent(m.Return) == []
+    d.now = d.scheduler.next_deadline()
+    d.scheduler.tick(d.now)
+    assert len(d.turn().sent(m.Return)) == 5 * STEALS
+    assert d.now == pytest.approx(100.0 + 5 * STEAL_AFTER)
