@@ -216,3 +216,12 @@ def test_with_many_queues_each_has_longer_before_it_is_asked_for(desk):
     d.scheduler.tick(d.now)
     assert len(d.turn().sent(m.Return)) == 5 * STEALS
     assert d.now == pytest.approx(100.0 + 5 * STEAL_AFTER)
+
+
+@pytest.mark.parametrize(("engines", "shares"), [(2, 2), (8, 8), (100, 10)])
+def test_a_share_is_worth_what_it_costs_the_controller(desk, engines, shares):
+    d = desk(engines=engines)
+    warm(d, seconds=16e-6)  # and what any task costs
+    d.submit(1000)
+    d.turn()
+    assert len([engine for engine in d.engines if engine.balanced]) == shares

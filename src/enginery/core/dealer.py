@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 PREFETCH: Final = 0.010
 #: Tasks kept at an engine at most when the queue is adaptive.
 PREFETCH_TASKS: Final = 4000
-#: Seconds of expected work below which spreading tasks over engines costs more than it gains.
-BATCH_WORTH: Final = 0.0004
+#: Seconds that it takes the controller to give an engine a share and to take in its results. While it serves all engines
+#: each of them has to have that long to do, times their number: with smaller shares some would idle all the same.
+SHARE_COST: Final = 50e-6
+#: Seconds of expected work that are worth a share of their own, however many engines there are.
+SHARE_WORTH: Final = 0.002
 #: A second task is sent ahead to an engine whose first one is expected to take no longer than this, in seconds: it
 #: spares a pause of a round trip, which matters less the longer tasks take.
 AHEAD: Final = 0.1
@@ -239,7 +242,7 @@ class Dealer:
         while general.live and len(scheme):
             # When there is more than enough for everybody the order of filling does not matter, so each gets its
             # share at once; otherwise the share is one task, and the scheme decides each time.
-            self._give(scheme.pick(), general, max(1, general.live // len(scheme)), now, outbox)
+            self._give(scheme.pick(), general, len(scheme), now, outbox)
             self.settle()
 
     def _deal_lane(self, key: frozenset[int], now: float, outbox: Outbox) -> None:
@@ -253,7 +256,7 @@ class Dealer:
             engine = least_loaded(with_room)
             if engine is None:
                 return
-            self._give(engine, lane, max(1, lane.live // len(with_room)), now, outbox)
+            self._give(engine, lane, len(with_room), now, outbox)
         if lane.aside:
             return
         del self.lanes[key]
@@ -261,11 +264,12 @@ class Dealer:
             engine.lanes.pop(key, None)
         self._dirty.pop(key, None)
 
-    def _give(self, engine: EngineRecord, lane: Lane, share: int, now: float, outbox: Outbox) -> None:
-        function = lane.peek().function
-        cost = self.estimates.of(function)
+    def _give(self, engine: EngineRecord, lane: Lane, engines: int, now: float, outbox: Outbox) -> None:
+        """Give an engine its share of a lane, of which so many could be given one."""
+        share = max(1, lane.live // engines)
+        cost = self.estimates.of(lane.peek().function)
         if self.hwm is None:
-            share = max(share, int(BATCH_WORTH / cost))
+            share = max(share, int(min(SHARE_COST * engines, SHARE_WORTH) / cost))
         self._hand(engine, lane.take(min(share, self._room(engine, cost))), now, outbox)
 
     def _hand(self, engine: EngineRecord, tasks: list[Task], now: float, outbox: Outbox) -> None:
