@@ -129,6 +129,35 @@ def test_one_that_hangs_up_is_forgotten(house):
     house.run(work)
 
 
+def test_nobody_is_judged_by_what_was_not_read_yet(house, monkeypatch):
+    """However long a turn takes: what is due is seen to as of the moment until which everybody was heard."""
+    server, heard, looks = house.server, [], []
+    hears, looks_around = server.hear, server.look_around
+    monkeypatch.setattr(server, "next_deadline", lambda: 0.0)  # something is due in each turn
+
+    def hear_slowly(*arguments):
+        heard.append(arguments[-1])
+        hears(*arguments)
+
+    def look(now):
+        looks.append((now, heard[:]))
+        heard.clear()
+        looks_around(now)
+
+    monkeypatch.setattr(server, "hear", hear_slowly)
+    monkeypatch.setattr(server, "look_around", look)
+
+    def work():
+        peer = house.dial()
+        say(peer, HELLO)
+        hear(peer, m.Welcome)
+        peer.close(0)
+
+    house.run(work)
+    assert any(before for _, before in looks)
+    assert all(now <= moment for now, before in looks for moment in before)
+
+
 def test_garbage_is_the_end_of_its_sender_only(house):
     def work():
         good, bad = house.dial(), house.dial()

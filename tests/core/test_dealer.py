@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enginery.core.dealer import HOLD, PREFETCH, PREFETCH_TASKS, STEAL_AFTER
+from enginery.core.dealer import HOLD, PREFETCH, PREFETCH_TASKS, STEAL_AFTER, STEALS
 from enginery.core.questions import why
 from enginery.wire import messages as m
 
@@ -204,3 +204,24 @@ def test_tasks_of_a_client_that_does_not_read_wait(desk):
     desk.scheduler.dealer.let_on(slow.number)
     given = desk.turn().assigned(engine)
     assert {*given, *desk.finish(engine, *given).assigned(engine)} == {first, restricted}
+
+
+def test_with_many_queues_each_has_longer_before_it_is_asked_for(desk):
+    d = desk(engines=5 * STEALS, hwm=4)
+    d.submit(20 * STEALS)
+    d.turn()
+    d.engines.append(d.join())
+    assert d.turn(seconds=4 * STEAL_AFTER).sent(m.Return) == []
+    d.now = d.scheduler.next_deadline()
+    d.scheduler.tick(d.now)
+    assert len(d.turn().sent(m.Return)) == 5 * STEALS
+    assert d.now == pytest.approx(100.0 + 5 * STEAL_AFTER)
+
+
+@pytest.mark.parametrize(("engines", "shares"), [(2, 2), (8, 8), (100, 10)])
+def test_a_share_is_worth_what_it_costs_the_controller(desk, engines, shares):
+    d = desk(engines=engines)
+    warm(d, seconds=16e-6)  # and what any task costs
+    d.submit(1000)
+    d.turn()
+    assert len([engine for engine in d.engines if engine.balanced]) == shares

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import enginery as ipp
@@ -55,6 +57,18 @@ class House:
         plain = json.loads(self.path(kind).read_text())
         (url,) = [url for url in plain["urls"] if url.startswith("tcp://")]
         return ConnectionInfo.from_dict({**plain, "url": url, "urls": [url]})
+
+    def relayed(self):
+        """Sizes of the segments that the nanny has written."""
+        fds = Path(f"/proc/{self.host.pid}/fd").iterdir()
+        (lock,) = [path for fd in fds if (path := Path(os.readlink(fd))).name == "lock"]
+        return [path.stat().st_size for path in lock.parent.glob("h*")]
+
+    def nanny(self, rc):
+        """The process that watches the engines."""
+        engines = rc[:].apply_sync(os.getpid)
+        (nanny,) = [child for child in psutil.Process(self.host.pid).children() if child.pid not in engines]
+        return nanny
 
     def connect(self, **kwargs):
         return Client(self.info["client"], timeout=PATIENCE, **kwargs)
@@ -184,6 +198,53 @@ class TestOperations:
             array = np.arange(500_000.0)
             local[:].push({"mine": array}, block=True)
             assert np.array_equal(rc[0]["mine"], array)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="shared memory as files is Linux's")
+class TestRelays:
+    """What both engines are to get goes to their host once."""
+
+    def test_engines_map_what_their_nanny_was_sent(self, house, rc):
+        array = np.random.default_rng(1).random(700_000)
+        rc[:].push({"array": array}, block=True)
+        assert any(size >= array.nbytes for size in house.relayed())
+        rc[0].execute("array[0] = -1", block=True)
+        assert np.array_equal(rc[1]["array"], array)  # each has a copy of its own
+        assert np.array_equal(rc[0]["array"][1:], array[1:])
+
+    def test_from_a_client_beside_the_controller(self, house, rc):
+        with Client(house.path("client")) as local:
+            text = "".join(map(str, range(500_000)))
+            arrays = [np.full(200_000, n, "u1") for n in range(3)]
+            assert (
+                local[:].apply_sync(lambda text, arrays: text[-3:] + str(arrays[2][-1]), text, arrays) == ["9992"] * 2
+            )
+            before = sum(house.relayed())
+            local[0].push({"mine": arrays}, block=True)  # for one engine only
+            assert sum(house.relayed()) <= before
+
+    def test_memory_is_used_again(self, house, rc):
+        before = len(house.relayed())
+        for n in range(8):
+            rc[:].push({"array": np.full(500_000, n)}, block=True)
+            assert rc[:].apply_sync(lambda: int(array[-1])) == [n, n]  # noqa: F821 - pushed
+        assert len(house.relayed()) <= before + 3
+
+    def test_tasks_keep_their_order(self, house, rc):
+        results = []
+        for n in range(10):
+            results.append(rc[:].push({"x": np.full(200_000, n)}, block=False))
+            results.append(rc[:].apply_async(lambda: int(x[0])))  # noqa: F821 - pushed
+        assert [each.get(PATIENCE) for each in results[1::2]] == [[n, n] for n in range(10)]
+
+    def test_the_nanny_is_killed_meanwhile(self, house, rc):
+        array = np.random.default_rng(2).random(500_000)
+        nanny = house.nanny(rc)
+        results = [rc[:].apply_async(lambda a: float(a.sum()), array) for _ in range(4)]
+        nanny.kill()
+        results += [rc[:].apply_async(lambda a: float(a.sum()), array) for _ in range(2)]
+        assert [each.get(PATIENCE) for each in results] == [[float(array.sum())] * 2] * 6
+        assert house.nanny(rc).pid != nanny.pid
 
 
 class TestRefusals:

@@ -180,8 +180,7 @@ class Arrivals:
             self._become(peer, "nanny", To.NANNY, self._next_nanny, now)
             self._next_nanny += 1
             self._peers.send(port, peer, msgspec.structs.replace(self._welcome, number=peer.number, runtime=""))
-        for uuid in hello.engines:
-            self._farewells.watched[uuid] = peer.number
+        self._farewells.watch(peer.number, hello.engines)
         for engine in self._scheduler.engines.values():
             if engine.info.uuid in hello.engines:
                 engine.nanny = peer.number

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from enginery.controller.peers import Peers
     from enginery.controller.ports import Peer
     from enginery.controller.recording import Recorder
+    from enginery.controller.relaying import Relaying
     from enginery.controller.sharing import Sharing
     from enginery.core.scheduler import Scheduler
 
@@ -33,6 +34,7 @@ class Farewells:
         *,
         absences: Absences,
         sharing: Sharing,
+        relaying: Relaying,
         door: Door,
         recorder: Recorder | None,
         patience: float,
@@ -43,12 +45,19 @@ class Farewells:
         self._peers = peers
         self._absences = absences
         self._sharing = sharing
+        self._relaying = relaying
         self._door = door
         self._recorder = recorder
         self._patience = patience
         self._clock = clock
         self.departures = Departures(scheduler, self.engine_gone, clock)
         self.watched: dict[str, int] = {}  #: nanny by uuid of an engine
+
+    def watch(self, nanny: int, engines: list[str]) -> None:
+        """A nanny watches these engines. One that has done so before is gone, or will be."""
+        for number in {self.watched.get(uuid, nanny) for uuid in engines} - {nanny}:
+            self._relaying.nanny_gone(number)
+        self.watched.update(dict.fromkeys(engines, nanny))
 
     def bye(self, peer: Peer, bye: m.Bye, _frames: list[object], _now: float) -> None:
         """A peer says that it leaves."""
@@ -142,6 +151,7 @@ class Farewells:
         self._peers.forget(To.ENGINE, number)
         self._absences.forget((To.ENGINE, number))
         self._sharing.engine_gone(number)
+        self._relaying.engine_gone(number)
         self._scheduler.engine_left(number, reason, balanced=balanced, end=end)
 
     def client_gone(self, number: int) -> None:
@@ -159,3 +169,4 @@ class Farewells:
     def _nanny_gone(self, number: int) -> None:
         self.watched = {uuid: nanny for uuid, nanny in self.watched.items() if nanny != number}
         self._peers.forget(To.NANNY, number)
+        self._relaying.nanny_gone(number)

@@ -94,19 +94,18 @@ class Loop:
         reactions = self._readiness.reactions
         due = 0.0
         while not (server.stopping or self.wanted_end):
+            ready = poll(max(0.0, due - monotonic()))
             now = monotonic()
-            if due <= now:
-                server.look_around(now)
-                server.act(now)
-                if self._has_routed_news or self._has_routed():
-                    self._hear_routed()
-                due = server.next_deadline()
-            for fd, events in poll(max(0.0, due - monotonic())):
+            for fd, events in ready:
                 react = reactions.get(fd)
                 if react is not None:  # else forgotten because of what was heard in this very turn
                     react(events)
             if self._heard:
                 self._act()
+            if due <= now:
+                # As of then: what has come since waits to be read, and is neither silence nor a long task.
+                server.look_around(now)
+                server.act(monotonic())
             # Also after sending, which may have swallowed what their descriptors had to tell.
             if self._has_routed_news or self._has_routed():
                 self._hear_routed()

@@ -58,6 +58,7 @@ class Peer:
         "port",
         "read",
         "rejected",
+        "relays",
         "role",
         "sent",
         "shares",
@@ -76,6 +77,7 @@ class Peer:
         self.mail: Mail | None = None  #: kept for a peer that may come back
         self.is_cut_off = False  #: it was over a limit, and is not waited for
         self.shares = False  #: it can use the cluster's shared memory, as it has said
+        self.relays = False  #: it is on another host, and can use the shared memory there
         self.rejected = 0  #: messages of it that made no sense
         self.key: Any = None  #: what it was let in by, once it has said hello
         # Of those that came over tcp:

@@ -19,6 +19,7 @@ from enginery.controller.farewells import Farewells
 from enginery.controller.orders import Orders
 from enginery.controller.peers import Peers
 from enginery.controller.recording import LARGE
+from enginery.controller.relaying import Relaying
 from enginery.controller.safe import Receipt
 from enginery.controller.sharing import Sharing
 from enginery.controller.unread import MOST_UNREAD, Unread
@@ -93,13 +94,17 @@ class Server:
         self._peers = peers = Peers(clients, engines, self._absences)
         self._sharing = sharing = Sharing(welcome.runtime, clock=clock, release=self._give_back)
         self._unread = Unread(scheduler, sharing)
-        self._work = Work(scheduler, peers, sharing=sharing, unread=self._unread, recorder=recorder)
+        self._relaying = relaying = Relaying(
+            scheduler, peers, read=sharing.read, perform=lambda action: self._perform(peers.table, action)
+        )
+        self._work = Work(scheduler, peers, sharing=sharing, relaying=relaying, unread=self._unread, recorder=recorder)
         self._orders = Orders(scheduler, peers, door=door, recorder=recorder, act=self.act, stop=self._stop)
         self._farewells = Farewells(
             scheduler,
             peers,
             absences=self._absences,
             sharing=sharing,
+            relaying=relaying,
             door=door,
             recorder=recorder,
             patience=welcome.patience,
@@ -137,8 +142,9 @@ class Server:
                 m.NannyHello: arrivals.nanny_hello,
                 m.EngineExited: farewells.engine_exited,
                 m.Pong: unread.has_read,
+                m.Relayed: self._relaying.relayed,
                 m.Release: self._ignore,
-                m.Shares: self._ignore,
+                m.Shares: self._shares,
             },
         }
         for role in ("client", "engine", "nanny"):
@@ -211,6 +217,7 @@ class Server:
             return
         self._next_look = now + self._welcome.period
         self._sharing.tick(self.scheduler.book.tasks)
+        self._relaying.tick(now)
         self._farewells.see_off(now)
         # What came while this process itself was stopped is still to be read: that time is nobody's silence.
         limit = now - self._silence - late
@@ -231,6 +238,8 @@ class Server:
             return
         scheduler, peers = self.scheduler, self._peers.table
         while actions := scheduler.take_actions(now):
+            if self._relaying.nannies:
+                actions = self._relaying.sift(actions)
             for action in actions:
                 self._perform(peers, action)
             scheduler.settle()
@@ -280,16 +289,18 @@ class Server:
     def release(self) -> None:
         """More has been saved: do what waited for it."""
         if self._safe is not None:
-            self._safe.release(self._let_go)
+            actions: list[Action] = []
+            self._safe.release(
+                lambda what: actions.append(what) if isinstance(what, Action) else self._acknowledge_saved(what)
+            )
+            for action in self._relaying.sift(actions) if self._relaying.nannies else actions:
+                self._perform(self._peers.table, action)
 
-    def _let_go(self, what: Action | Receipt) -> None:
-        if isinstance(what, Action):
-            self._perform(self._peers.table, what)
-            return
-        if what.peer.mail is not None:
-            what.peer.mail.saved = what.said.count
-        if not what.peer.is_gone:
-            self._peers.send(what.peer.port, what.peer, what.said)
+    def _acknowledge_saved(self, receipt: Receipt) -> None:
+        if receipt.peer.mail is not None:
+            receipt.peer.mail.saved = receipt.said.count
+        if not receipt.peer.is_gone:
+            self._peers.send(receipt.peer.port, receipt.peer, receipt.said)
 
     # --- another controller's time ------------------------------------------------------------------------------
 
@@ -329,6 +340,8 @@ class Server:
 
     def _shares(self, peer: Peer, _shares: m.Shares, _frames: list[object], _now: float) -> None:
         peer.shares = peer.is_local and bool(self._sharing.folder)
+        if not peer.is_local and peer.role != "client":
+            self._relaying.shares(peer)
 
     def _give_back(self, engine: int, names: list[str]) -> None:
         mate = self._peers.table.get((To.ENGINE, engine))

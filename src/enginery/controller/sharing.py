@@ -32,7 +32,9 @@ class Sharing:
         self.folder = folder
         self._clock = clock
         self._release = release
-        self._read = partial(read_segment, folder)
+        self.read = partial(
+            read_segment, folder
+        )  #: gives the contents of a segment by name and size, or raises OSError
         self._in_flight: dict[int, dict[str, int]] = {}  #: sizes of segments with results, by client
         self._left_by_engines: dict[int, float] = {}
         self._left_by_clients: dict[int, list[int]] = {}
@@ -95,9 +97,9 @@ class Sharing:
             at += task.frames
             if task.shared:
                 try:
-                    payload, mine = put_together(task, mine, self._read)
+                    payload, mine = put_together(task, mine, self.read)
                 except OSError:
-                    pass  # the engine will not find them, either, and its error becomes the result
+                    pass  # they are on the engine's own host, or its error becomes the result
                 else:
                     # A copy: should this engine die, the next one may be on this host.
                     task = msgspec.structs.replace(  # noqa: PLW2901 - in its place
@@ -120,7 +122,7 @@ class Sharing:
                 # A copy: the record of the task has the original.
                 result = msgspec.structs.replace(original, shared=None)
                 try:
-                    result.payload, mine = put_together(original, mine, self._read)
+                    result.payload, mine = put_together(original, mine, self.read)
                 except OSError as error:
                     result.status, result.fault, mine = Status.LOST, Fault("EngineError", "EngineError", str(error)), []
                 result.frames = len(mine)

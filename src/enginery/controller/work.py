@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from enginery.controller.peers import Peers
     from enginery.controller.ports import Handler, Peer
     from enginery.controller.recording import Recorder
+    from enginery.controller.relaying import Relaying
     from enginery.controller.sharing import Sharing
     from enginery.controller.unread import Unread
     from enginery.core.scheduler import Scheduler
@@ -19,11 +20,19 @@ class Work:
     """A method per message that is about work. Belongs to the loop's thread."""
 
     def __init__(
-        self, scheduler: Scheduler, peers: Peers, *, sharing: Sharing, unread: Unread, recorder: Recorder | None
+        self,
+        scheduler: Scheduler,
+        peers: Peers,
+        *,
+        sharing: Sharing,
+        relaying: Relaying,
+        unread: Unread,
+        recorder: Recorder | None,
     ) -> None:
         self._scheduler = scheduler
         self._peers = peers
         self._sharing = sharing
+        self._relaying = relaying
         self._unread = unread
         self._recorder = recorder
         self.of_clients: dict[type, Handler] = {
@@ -83,6 +92,8 @@ class Work:
         if self._sharing.folder and any([result.shared for result in done.results]):  # noqa: C419 - twice as fast
             self._unread.hold_back_readers(done.results)
         self._scheduler.results_arrived(self._scheduler.engines[peer.number], done.results, frames, now)
+        if self._relaying.nannies:
+            self._relaying.ended(peer.number, done.results)
 
     def said_output(self, peer: Peer, said: m.Said, _frames: list[object], _now: float) -> None:
         """An engine has output of tasks."""

@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 PREFETCH: Final = 0.010
 #: Tasks kept at an engine at most when the queue is adaptive.
 PREFETCH_TASKS: Final = 4000
-#: Seconds of expected work below which spreading tasks over engines costs more than it gains.
-BATCH_WORTH: Final = 0.0002
+#: Seconds that it takes the controller to give an engine a share and to take in its results. While it serves all engines
+#: each of them has to have that long to do, times their number: with smaller shares some would idle all the same.
+SHARE_COST: Final = 50e-6
+#: Seconds of expected work that are worth a share of their own, however many engines there are.
+SHARE_WORTH: Final = 0.002
 #: A second task is sent ahead to an engine whose first one is expected to take no longer than this, in seconds: it
 #: spares a pause of a round trip, which matters less the longer tasks take.
 AHEAD: Final = 0.1
 #: Seconds without progress after which an idle engine may take tasks queued behind a slow one.
 STEAL_AFTER: Final = 0.002
+#: Queues that may be asked for within that time; where there are more, each of them has longer, so that asking costs no
+#: more with a thousand engines than with a few.
+STEALS: Final = 4
 #: Seconds without progress after which queued tasks go back to all, even if no engine is idle.
 HOLD: Final = 0.05
 
@@ -236,7 +242,7 @@ class Dealer:
         while general.live and len(scheme):
             # When there is more than enough for everybody the order of filling does not matter, so each gets its
             # share at once; otherwise the share is one task, and the scheme decides each time.
-            self._give(scheme.pick(), general, max(1, general.live // len(scheme)), now, outbox)
+            self._give(scheme.pick(), general, len(scheme), now, outbox)
             self.settle()
 
     def _deal_lane(self, key: frozenset[int], now: float, outbox: Outbox) -> None:
@@ -250,7 +256,7 @@ class Dealer:
             engine = least_loaded(with_room)
             if engine is None:
                 return
-            self._give(engine, lane, max(1, lane.live // len(with_room)), now, outbox)
+            self._give(engine, lane, len(with_room), now, outbox)
         if lane.aside:
             return
         del self.lanes[key]
@@ -258,11 +264,12 @@ class Dealer:
             engine.lanes.pop(key, None)
         self._dirty.pop(key, None)
 
-    def _give(self, engine: EngineRecord, lane: Lane, share: int, now: float, outbox: Outbox) -> None:
-        function = lane.peek().function
-        cost = self.estimates.of(function)
+    def _give(self, engine: EngineRecord, lane: Lane, engines: int, now: float, outbox: Outbox) -> None:
+        """Give an engine its share of a lane, of which so many could be given one."""
+        share = max(1, lane.live // engines)
+        cost = self.estimates.of(lane.peek().function)
         if self.hwm is None:
-            share = max(share, int(BATCH_WORTH / cost))
+            share = max(share, int(min(SHARE_COST * engines, SHARE_WORTH) / cost))
         self._hand(engine, lane.take(min(share, self._room(engine, cost))), now, outbox)
 
     def _hand(self, engine: EngineRecord, tasks: list[Task], now: float, outbox: Outbox) -> None:
@@ -305,7 +312,7 @@ class Dealer:
         if not self._someone_waits():
             return self._looked + HOLD
         due = [engine.progressed for engine in self._stacked.values() if not engine.asked_back]
-        return min(due) + STEAL_AFTER if due else None
+        return min(due) + self._patience() if due else None
 
     def stuck(self, now: float) -> list[tuple[EngineRecord, int]]:
         """Engines that should hand back tasks now, with how many."""
@@ -315,12 +322,16 @@ class Dealer:
         # To an idle engine half of a queue goes soon; where none is idle, a queue that does not move goes back whole,
         # so that nothing waits behind a long task while other engines take new tasks.
         waits = self._someone_waits()
-        patience = STEAL_AFTER if waits else HOLD
+        patience = self._patience() if waits else HOLD
         return [
             (engine, len(engine.balanced) // 2 if waits and not engine.direct else len(engine.balanced))
             for engine in self._stacked.values()
             if not engine.asked_back and engine.progressed + patience <= now
         ]
+
+    def _patience(self) -> float:
+        """How long a queue may make no progress while an engine is idle, in seconds."""
+        return min(STEAL_AFTER * max(1.0, len(self._stacked) / STEALS), HOLD)
 
     def _someone_waits(self) -> bool:
         return bool(self.idle) and not self.general.live

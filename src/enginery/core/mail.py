@@ -34,6 +34,8 @@ UNCOUNTED: Final = frozenset(
         m.Bye,
         m.Shares,
         m.Received,
+        m.Relay,
+        m.Relayed,
         m.Deliver,
         m.Restart,
     }

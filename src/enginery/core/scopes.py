@@ -44,6 +44,7 @@ _ENGINE: Final[Messages] = _COURTESY | {
     m.Missing,
     m.Holds,
     m.Want,
+    m.Relayed,
     m.EngineExited,
     m.Release,
 }

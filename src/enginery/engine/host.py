@@ -35,6 +35,7 @@ from enginery.engine import capture, children, nanny
 from enginery.engine.begun import shared_cells
 from enginery.engine.channel import RestartAll, Started, Stop
 from enginery.engine.deaths import OVERDUE, MemoryWitness, describe
+from enginery.engine.deposit import folder_for
 from enginery.engine.keepers import ParentKeeper
 from enginery.engine.nannies import Nannies
 from enginery.engine.program import run_engine
@@ -168,7 +169,8 @@ class Host:
     """Parent of the engines of one machine. Made and run once, in the main thread."""
 
     def __init__(self, options: EngineOptions, engine_main: EngineMain) -> None:
-        self._options = options
+        self._folder = folder_for(options)
+        self._options = options = replace(options, segments=str(self._folder.path) if self._folder else "")
         self._main = engine_main
         self._forks = options.fork and children.can_fork()
         self._pid = os.getpid()
@@ -420,6 +422,8 @@ class Host:
             if (death := take_death(engine.watch)) is not None:
                 engine.tidy(death.code)
         self._nannies.close()
+        if self._folder is not None:
+            self._folder.remove()
         self._signals.close()
         self._forget()
 

@@ -16,7 +16,7 @@ from enginery.core.sharing import WORTH, put_together
 from enginery.descriptions import describe_exception
 from enginery.errors import EngineError
 from enginery.wire import messages as m
-from enginery.wire.kept import Table, describe, size_of
+from enginery.wire.kept import Table, describe
 from enginery.wire.serialize import pack, unpack
 
 if TYPE_CHECKING:
@@ -109,11 +109,6 @@ class Kept:
     def heard(self, message: m.ToEngine, frames: list[Any]) -> None:
         """Take in what the controller says of data."""
         self._hear[type(message)](message, frames)
-
-    def tell_all(self) -> None:
-        """Tell a controller that has not been told."""
-        if self._values:
-            self._member.say(m.Holds({value: size_of(each) for value, each in list(self._values.items())}))
 
     def _watch(self, watch: m.Watch, _frames: list[Any]) -> None:
         with self._watching:

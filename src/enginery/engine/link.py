@@ -62,6 +62,7 @@ class Link:
         self._away = Away()
         self._returns = False  #: another controller may take the place of this one
         self._connection = options.connection
+        self._segments = options.segments
         self._epoch = 0
         patience = options.timeout * max(options.max_misses, 1)
         channel = dial_patiently(options.connection, patience, tell=lambda why: log.warning(UNREACHED, why))
@@ -142,11 +143,11 @@ class Link:
         self.line.wake()  # whose own thread knows of no deadline yet
         if welcome.epoch != self._epoch:
             self.sharing.pool.close()  # its files are gone with the other controller
-            self.sharing = Sharing(welcome.runtime, self.member.id)
+            self.sharing = Sharing(welcome.runtime, self.member.id, self._segments)
             self.member.released = self.sharing.pool.release
-            if self.sharing.folder:
-                self.member.say(m.Shares())
             self._epoch, self._returns = welcome.epoch, welcome.returns
+        if self.sharing.folder or self.sharing.host_folder:
+            self.member.say(m.Shares())
 
     def lost(self, why: str) -> bool:
         """See ``net.line.Speaker``. The engine works on while it waits for the controller."""

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.engine import limits
 from enginery.engine.channel import Leave, Started
+from enginery.engine.deposit import Deposit
 from enginery.net.away import Away
 from enginery.net.channel import ChannelClosed
 from enginery.net.reach import explain
@@ -39,7 +40,10 @@ from enginery.wire.messages import (
     Ping,
     Pong,
     Refused,
+    Relay,
+    Release,
     Restart,
+    Shares,
     Shutdown,
     Welcome,
     decode_to_engine,
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     from enginery.engine.keepers import Keeper
     from enginery.engine.options import EngineOptions
     from enginery.net.channel import Channel
-    from enginery.wire.messages import ToEngine
+    from enginery.wire.messages import Relayed, ToEngine
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +68,8 @@ GRACE: Final = 0.15
 STUCK: Final = "its task ran longer than its time_limit and could not be interrupted"
 #: How long the last words may take to leave this process, in seconds.
 LINGER: Final = 0.25
+#: How long they may take to be heard while large buffers may be on the way here, in seconds.
+HEARING: Final = 2.0
 #: Ends of engines that are told again to a controller that comes back.
 REPORTS: Final = 1000
 
@@ -82,10 +88,12 @@ class Nanny:
         key: str = "",
         redial: Callable[[], Channel] | None = None,
         patience: float = 0.0,
+        segments: str = "",
     ) -> None:
         """``key`` is what the hello has to show. ``redial`` makes another connection, or raises OSError.
 
         ``patience`` is how long the controller is waited for, in seconds, if it goes before it has said for how long.
+        ``segments`` is the folder for what is relayed to the engines.
         """
         self._channel = channel
         self._redial = redial
@@ -95,12 +103,13 @@ class Nanny:
         self._is_lost = False  #: the connection is, and there is no other yet
         self._reports: deque[EngineExited] = deque(maxlen=REPORTS)
         self._keeper = keeper
+        self._deposit = Deposit(segments)
         self._engines = dict.fromkeys(engines)
         self._max_misses = max_misses
         self._period = period
         self._key = key
         self._epoch = -1
-        self._beats = 0
+        self._beats = self._answered = 0
         self._misses = 0
         self._heard = True
         self._next_beat = 0.0
@@ -114,6 +123,8 @@ class Nanny:
         """Close the connection; what was said last may still leave."""
         if not self._is_lost:
             self._channel.close(LINGER)
+        if self._over:  # else it has failed, and another one takes over
+            self._deposit.remove()
 
     def run(self) -> str:
         """Work until it is time to leave; returns why."""
@@ -121,17 +132,9 @@ class Nanny:
         self._hello()
         self._next_beat = time.monotonic() + self._period
         while not self._over:
-            here = [] if self._is_lost else [self._channel.fileno()]
-            writers = here if self._channel.wants_write else []
             due = self._away.next_deadline() if self._away else self._next_beat
-            left = max(0.0, min(due, self._next_look) - time.monotonic())
-            if here and self._channel.has_unseen():
-                left = 0.0
-            ready, writable, _ = select.select([keeper, *here], writers, [], left)
-            if keeper in ready:
+            if self._wait([keeper], min(due, self._next_look)):
                 self._hear_keeper()
-            if here:
-                self._hear_controller(writable=bool(writable))
             now = time.monotonic()
             if now >= self._next_look:
                 self._look_at_limits(now)
@@ -140,6 +143,18 @@ class Nanny:
             elif now >= self._next_beat:
                 self._beat()
         return self._over
+
+    def _wait(self, others: list[int], until: float) -> list[int]:
+        """Hear the controller, or wait for it or for other descriptors; returns which of these are readable."""
+        here = [] if self._is_lost else [self._channel.fileno()]
+        writers = here if self._channel.wants_write else []
+        left = max(0.0, until - time.monotonic())
+        if here and self._channel.has_unseen():
+            left = 0.0
+        ready, writable, _ = select.select([*others, *here], writers, [], left)
+        if here:
+            self._hear_controller(writable=bool(writable))
+        return [each for each in others if each in ready]
 
     # --- the keeper's side ----------------------------------------------------------------------------------------
 
@@ -159,8 +174,18 @@ class Nanny:
             self._hello()
 
     def _leave(self, message: Leave) -> None:
+        if self._deposit.is_used:
+            self._be_heard()
         self._say(Bye(message.reason))
         self._over = message.reason or "told to leave"
+
+    def _be_heard(self) -> None:
+        """Wait for an answer. Closing while something comes in would undo, by TCP's rules, what was said last."""
+        self._beats += 1
+        self._say(Ping(self._beats))
+        deadline = time.monotonic() + HEARING
+        while self._answered < self._beats and not (self._over or self._is_lost) and time.monotonic() < deadline:
+            self._wait([], deadline)
 
     def _look_at_limits(self, now: float) -> None:
         """Have engines started anew that are stuck in a task for longer than its limit."""
@@ -178,7 +203,7 @@ class Nanny:
         try:
             if writable:
                 self._channel.write()
-            for header, _ in self._channel.receive():
+            for header, frames in self._channel.receive():
                 self._heard = True
                 try:
                     message = decode_to_engine(header)  # type: ignore[arg-type]  # a buffer
@@ -186,7 +211,7 @@ class Nanny:
                     log.warning("the controller said something that is not in the protocol, ignored: %s", error)
                     continue
                 if not self._over:
-                    self._obey(message)
+                    self._obey(message, frames)
         except ChannelClosed as error:
             if not self._over:
                 self._lost(str(error))
@@ -219,12 +244,18 @@ class Nanny:
             for report in self._reports:
                 self._say(report)
 
-    def _obey(self, message: ToEngine) -> None:
+    def _obey(self, message: ToEngine, frames: list[memoryview]) -> None:
         match message:
             case Ping():
                 self._say(Pong(message.number))
+            case Pong():
+                self._answered = message.number
             case Welcome():
                 self._welcomed(message)
+            case Relay():
+                self._say(self._deposit.take(message, frames))
+            case Release():
+                self._deposit.release(message.names)
             case Deliver():
                 self._keeper.deliver(message.uuid, message.signal)
             case Restart():
@@ -250,7 +281,11 @@ class Nanny:
             self._away.back()
             self._misses = 0
         self._next_beat = min(self._next_beat, time.monotonic() + self._period)
+        if self._epoch >= 0:
+            self._deposit.begin_anew()
         self._epoch = message.epoch
+        if self._deposit.is_open:
+            self._say(Shares())
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + self._period
@@ -267,6 +302,7 @@ class Nanny:
             self._hello()
         self._heard = False
         self._beats += 1
+        self._deposit.trim(time.monotonic())
         self._say(Ping(self._beats))
 
     def _give_up(self, reason: str, *, grace: float = GRACE, code: int = 0) -> None:
@@ -277,7 +313,7 @@ class Nanny:
     def _hello(self) -> None:
         self._say(NannyHello(VERSION, os.getpid(), platform.node(), list(self._engines), self._key))
 
-    def _say(self, message: NannyHello | EngineExited | Ping | Pong | Bye) -> None:
+    def _say(self, message: NannyHello | EngineExited | Relayed | Shares | Ping | Pong | Bye) -> None:
         if self._is_lost:
             return
         try:
@@ -304,6 +340,7 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         key=key_for(options.connection, channel),
         redial=lambda: redial(options.connection),
         patience=timeout if options.connection.reuse else 0.0,
+        segments=options.segments,
     )
     try:
         return nanny.run()

@@ -48,6 +48,8 @@ class EngineOptions:
     #: its rank (-1: it is none) and how many ranks there are, as mpiexec says
     rank: int = -1
     ranks: int = 0
+    #: folder of shared memory of this host, where its nanny puts what is relayed; set by the host
+    segments: str = ""
     #: source text to run in the namespace to call MPI_Init, before the engine joins
     init_mpi: str = ""
     #: False starts each engine as a process of its own, even where forking is safe

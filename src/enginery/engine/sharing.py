@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from enginery.core.membership import Held
 from enginery.core.sharing import own, put_together, set_aside
+from enginery.engine.deposit import PREFIX
 from enginery.net.segment_folder import usable
 from enginery.net.segments import Pool, read_segment
 
@@ -21,12 +21,18 @@ LEASE: Final = 3600.0
 class Sharing:
     """The shared memory of one engine. Thread-safe."""
 
-    def __init__(self, folder: str, number: int) -> None:
-        """``folder`` is empty where there is no shared memory; one that is not here counts as none."""
+    def __init__(self, folder: str, number: int, host_folder: str = "") -> None:
+        """``folder`` is empty where there is no shared memory; one that is not here counts as none.
+
+        ``host_folder`` is that of a host away from the controller, for what is relayed to its engines.
+        """
         self.folder = folder = usable(folder)
+        self.host_folder = usable(host_folder)
         self.pool = Pool(folder, f"e{number}")
-        #: Gives the contents of a segment by name and size. Raises OSError if it is not there.
-        self.read = partial(read_segment, folder)
+
+    def read(self, name: str, size: int) -> memoryview:
+        """The contents of a segment. Raises OSError if it is not there."""
+        return read_segment(self.host_folder if name.startswith(PREFIX) else self.folder, name, size)
 
     def complete(self, held: Held) -> Held:
         """The task with its payload in place and all its buffers as frames. Raises OSError if they are not there."""

@@ -102,6 +102,17 @@ class Pool:
             with self._lock:
                 self._drop(segment)
             raise
+        return self._lend(segment, lease)
+
+    def reserve(self, size: int) -> tuple[str, memoryview] | None:
+        """A segment that the caller writes, bit by bit: its name, and so many bytes of it. None if there is no room.
+
+        It stays until ``release``.
+        """
+        segment = self._take(size)
+        return (self._lend(segment, FOREVER), segment.view[:size]) if segment is not None else None
+
+    def _lend(self, segment: _Segment, lease: float) -> str:
         segment.until = self._clock() + lease
         with self._lock:
             self._lent[segment.name] = segment

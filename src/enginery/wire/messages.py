@@ -275,7 +275,10 @@ class Forget(Struct, tag="forget"):
 
 
 class Shares(Struct, tag="shares"):
-    """The sender has found the folder of shared segments that its welcome names. Until it says so, it gets frames."""
+    """The sender has found the folder of shared segments that its welcome names. Until it says so, it gets frames.
+
+    From another host it means the folder of that host: a nanny's own, where engines find what is relayed to it.
+    """
 
 
 class Ping(Struct, tag="ping"):
@@ -364,6 +367,17 @@ class Missing(Struct, tag="missing"):
     """Functions the sender has been asked to run or forward but does not have."""
 
     digests: list[bytes]
+
+
+class Relayed(Struct, tag="relayed"):
+    """From a nanny: so many bytes of what is relayed to it have come. Once all have, ``name`` is that of the segment.
+
+    -1 if there is no room for it.
+    """
+
+    number: int
+    arrived: int
+    name: str = ""
 
 
 class NannyHello(Hello, tag="nanny-hello"):
@@ -514,6 +528,17 @@ class Restart(Struct, tag="restart"):
     reason: str = ""
 
 
+class Relay(Struct, tag="relay"):
+    """To a nanny: a buffer that several engines of its host are to find in shared memory.
+
+    The one frame is a portion of its ``size`` bytes and begins at ``at``.
+    """
+
+    number: int
+    size: Tally
+    at: Tally
+
+
 FromClient = (
     ClientHello
     | Functions
@@ -539,6 +564,7 @@ FromEngine = (
     | Missing
     | Holds
     | Want
+    | Relayed
     | NannyHello
     | EngineExited
     | Release
@@ -561,6 +587,7 @@ ToEngine = (
     | Return
     | Abort
     | Release
+    | Relay
     | Deliver
     | Restart
     | Shutdown
