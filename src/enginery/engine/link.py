@@ -13,7 +13,7 @@ from enginery.engine.limits import TimeLimit
 from enginery.engine.sharing import Sharing
 from enginery.net.away import Away
 from enginery.net.line import Line
-from enginery.net.sockets import dial_patiently, key_for, redial
+from enginery.net.sockets import dial_patiently, is_deserted, key_for, redial
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Link:
         try:
             channel = redial(self._connection)
         except OSError as error:
-            if not self._returns:
+            if not self._returns and is_deserted(error):
                 with self.line.lock:
                     self.member.leaving = f"the controller is gone ({self._away.why}; {error.strerror})"
                     self.line.give_up()
