@@ -17,7 +17,7 @@ test: $(VENV)/.ready-dev
 # Against real services (sshd on hosts of their own …), which are installed first: Debian or Ubuntu, as root.
 services: $(VENV)/.ready-dev
 	tests/services/install.sh
-	$(BIN)/python -m pytest tests/services -p no:xdist
+	$(BIN)/python -m pytest tests/services -p no:xdist -o faulthandler_timeout=150
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/python -m ruff check .
