@@ -315,7 +315,7 @@ def test_engines_leave_within_a_lease_when_the_controllers_host_has_vanished(wal
     bed.cut("h1")
     try:
         # No word comes any more, not even that a connection is closed.
-        engine.process.wait(LEASE + PATIENCE / 6)
+        engine.process.wait(LEASE + PATIENCE / 3)
     finally:
         bed.join("h1")
     engine.wait()
