@@ -208,4 +208,4 @@ def wrong_program(site: Site, profile: Path) -> LauncherError:
 
 def cluster_class(site: Site) -> str:
     """The prefix of the names of its launchers."""
-    return {"slurm": "Slurm", "sge": "SGE"}[site.name]
+    return {"slurm": "Slurm", "sge": "SGE", "htcondor": "HTCondor"}[site.name]
