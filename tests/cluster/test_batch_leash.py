@@ -13,6 +13,7 @@ import pytest
 from cluster.batch_bed import Bed, is_alive
 from enginery.cluster.launchers import batch_leash, batch_named
 from enginery.net.connection_file import ConnectionInfo
+from waiting import wait_until
 
 PATIENCE = 30.0
 pytestmark = [pytest.mark.skipif(not batch_leash.can_hold(), reason="this system has no pidfds")]
@@ -34,7 +35,7 @@ sys.stdin.read()
 def bed(tmp_path, monkeypatch):
     found = Bed(tmp_path, "slurm", monkeypatch)
     yield found
-    assert not found.running()
+    wait_until(lambda: not found.running())
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_job_goes_with_its_owner_whether_it_runs_or_waits(bed, own, full):
     assert f"--owner-beat={beat}" in next((profile / "log").glob("slurm*")).read_text()
     owner.kill()
     wait_for_end(leash)
-    assert not bed.running()
+    wait_until(lambda: not bed.running())
     left = [path.name for path in profile.rglob("*") if path.is_file()]
     # The next controller with these files uses them again. What the job has written stays, to be read.
     assert [name for name in left if not name.endswith(".log")] == ["ipcontroller-c-engine.json"]
@@ -115,7 +116,7 @@ def test_engines_have_no_use_for_beats(bed, own):
     assert not list((profile / "pid").iterdir())
     owner.kill()
     wait_for_end(leash)
-    assert not bed.running()
+    wait_until(lambda: not bed.running())
 
 
 def test_who_holds_a_job_goes_with_it(bed, tmp_path):

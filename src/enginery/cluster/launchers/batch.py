@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
+    from enginery.cluster.launchers.base import StopData
     from enginery.cluster.launchers.batch_states import Part
     from enginery.net.connection_file import ConnectionInfo
 
@@ -62,6 +63,7 @@ class BatchSystemLauncher(ScriptedLauncher):
         self.script: Path | None = None  #: of a job that was accepted
         self.job: Job | None = None  #: once submitted
         self._watch: Watch | None = None
+        self._leash: Leash | None = None
 
     @default("submit_command")
     def _default_submit_command(self) -> list[str]:
@@ -118,8 +120,16 @@ class BatchSystemLauncher(ScriptedLauncher):
         """Have the job removed when this process is gone, if it belongs to it."""
         if self.owned and can_hold():
             files = [script, *self.left_files, *([Path(self.cluster_file)] if self.cluster_file else [])]
-            leash = Leash(self.delete_arguments(), environment=self.get_env(), files=files, beat_file=self.beat_file)
-            self.on_stop(lambda _data: leash.release())
+            command, environment = self.delete_arguments(), self.get_env()
+            self._leash = Leash(command, environment=environment, files=files, beat_file=self.beat_file)
+
+    def notify_stop(self, data: StopData) -> None:
+        """As of every launcher; first of all, nobody has to hold the job any more."""
+        with self._state_lock:
+            leash, self._leash = self._leash, None
+        if leash is not None:
+            leash.release()
+        super().notify_stop(data)
 
     @property
     def left_files(self) -> list[Path]:

@@ -79,10 +79,16 @@ def can_hold() -> bool:
 def hold(owner: int, beat_file: Path | None, files: Sequence[Path], command: Sequence[str]) -> int:
     """Wait until ``owner`` is gone, then run ``command`` and remove the files. Returns the command's exit code."""
     _wait_for_end(owner, beat_file)
-    code = _run(command)
+    code = _try(command)
+    # Now: by the next attempt, somebody may have started another cluster with files of these names.
     for path in [*files, *([beat_file] if beat_file is not None else [])]:
         if not _is_used_again(path):
             path.unlink(missing_ok=True)
+    for _ in range(ATTEMPTS - 1):
+        if code == 0:
+            break
+        time.sleep(PAUSE)  # batch systems tell nobody when they are up again
+        code = _try(command)
     return code
 
 
@@ -96,19 +102,12 @@ def _wait_for_end(owner: int, beat_file: Path | None) -> None:
             beat(beat_file)
 
 
-def _run(command: Sequence[str]) -> int:
-    """Run the command until it succeeds, or has failed often: the job may be over, which systems call a failure."""
-    code = 1
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(PAUSE)  # batch systems tell nobody when they are up again
-        try:
-            code = batch_commands.run(command, environment={}, timeout=PATIENCE).code
-        except LauncherError:
-            continue
-        if code == 0:
-            break
-    return code
+def _try(command: Sequence[str]) -> int:
+    """Run the command. A failure may mean that the job is over, or that the system is down."""
+    try:
+        return batch_commands.run(command, environment={}, timeout=PATIENCE).code
+    except LauncherError:
+        return 1
 
 
 def _is_used_again(path: Path) -> bool:
