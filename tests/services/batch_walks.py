@@ -130,7 +130,7 @@ def in_python(site: Site, profile: Path, n: int = 4) -> str:
         assert rc.ids == list(range(n))
         assert rc.load_balanced_view().map_sync(lambda x: x + 1, range(50)) == list(range(1, 51))
         launcher = cluster.engine_set
-        daemons.wait_until(lambda: "unning" in launcher.status().lower(), "a job that runs")
+        daemons.wait_until(lambda: " is running" in launcher.status().lower(), "a job all of which runs")
         status = launcher.status()
     assert launcher.state == "after"
     assert not site.queue()
