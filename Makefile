@@ -1,10 +1,10 @@
-# One verb each: demo, test, services, lint, docs, bench. Needs Python >= 3.11 and make; all else is installed into .venv.
+# One verb each: demo, test, services, condor, lint, docs, bench. Needs Python >= 3.11 and make; all else is installed into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test services lint docs bench fuzz clean
+.PHONY: demo test services condor lint docs bench fuzz clean
 
 # The main job: a census of all Python sources of this interpreter on four engines, then serially, then compared.
 demo: $(VENV)/.ready
@@ -17,7 +17,12 @@ test: $(VENV)/.ready-dev
 # Against real services (sshd on hosts of their own …), which are installed first: Debian or Ubuntu, as root.
 services: $(VENV)/.ready-dev
 	tests/services/install.sh
-	$(BIN)/python -m pytest tests/services -p no:xdist
+	$(BIN)/python -m pytest tests/services -p no:xdist -o faulthandler_timeout=150
+
+# The same against a real HTCondor, which takes 300 MB of another Debian release: apart from the rest, and not for every change.
+condor: $(VENV)/.ready-dev
+	tests/services/install_condor.sh
+	$(BIN)/python -m pytest tests/services/condor_tests.py -p no:xdist
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/python -m ruff check .

@@ -73,6 +73,7 @@ def test_every_setting_of_a_controller(home):
         "--hwm=1",
         "--ready-fd=9",
         "--owner-pid=77",
+        "--owner-beat=/shared/owner",
         "--debug",
         "--log-to-file",
         "--disable-curve",
@@ -83,7 +84,7 @@ def test_every_setting_of_a_controller(home):
     assert (options.ssh_server, options.engine_ssh_server) == ("login", "inner")
     assert options.reuse
     assert (options.heartbeat, options.scheme, options.hwm) == (0.5, "lru", 1)
-    assert (options.ready_fd, options.owner_pid) == (9, 77)
+    assert (options.ready_fd, options.owner_pid, options.owner_beat) == (9, 77, Path("/shared/owner"))
     assert options.log == str(home / "profile_default" / "log" / f"ipcontroller-x-{os.getpid()}.log")
     assert options.log_level == 10
     assert not options.curve

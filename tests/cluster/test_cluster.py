@@ -135,6 +135,32 @@ def test_it_stops_though_its_file_cannot_be_written(make, monkeypatch):
 
 
 @posix_only
+def test_a_set_that_cannot_be_stopped_keeps_no_other_from_it(make, monkeypatch):
+    cluster = make()
+    cluster.start_cluster_sync(1)
+    cluster.start_engines_sync(1)
+    first, second = cluster.engines.values()
+    controller = cluster.controller
+
+    def refuse():
+        raise LauncherError("the queue does not let go of job 7")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(first, "begin_stop", lambda: None)
+        patch.setattr(first, "stop", refuse)
+        with pytest.raises(LauncherError, match="job 7"):
+            cluster.stop_cluster_sync()
+        assert first.state != "after"
+        assert not psutil.pid_exists(second.pid)
+        assert not psutil.pid_exists(controller.pid)
+        patch.setattr(cluster, "engines", {"a": first, "b": first})
+        with pytest.raises(LauncherError, match="(?s)job 7.*job 7"):
+            cluster.stop_engines_sync()
+    cluster.stop_cluster_sync()
+    assert not psutil.pid_exists(first.pid)
+
+
+@posix_only
 def test_an_end_nobody_asked_for_is_logged(make, caplog):
     cluster = make()
     cluster.start_cluster_sync(1)

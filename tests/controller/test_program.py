@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from enginery.client.link import Link
+from enginery.controller import program
 from enginery.controller.options import ControllerOptions
 from enginery.controller.program import Controller, run
+from enginery.net.beat import BeatWatch
 from enginery.net.connection_file import load
 from enginery.net.sockets import listen_on_path
 
@@ -175,6 +177,14 @@ class TestRun:
         pid = os.posix_spawn("/bin/true", ["true"], {})
         os.waitpid(pid, 0)
         assert run(ControllerOptions(profile_dir=tmp_path, listen_tcp=False, owner_pid=pid)) == 0
+
+    def test_until_nothing_is_heard_of_an_owner_on_another_host(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(program, "BeatWatch", lambda path: BeatWatch(path, lease=0.06))
+        log = tmp_path / "log.txt"
+        options = ControllerOptions(profile_dir=tmp_path, listen_tcp=False, owner_beat=tmp_path / "owner", log=str(log))
+        assert run(options) == 0
+        assert f"leaving: nothing was heard of its owner for 0.06 s ({tmp_path / 'owner'} has not" in log.read_text()
+        assert not files(options)["client"].exists()
 
     def test_its_log(self, tmp_path):
         pid = os.posix_spawn("/bin/true", ["true"], {})

@@ -11,6 +11,7 @@ from enginery.engine.link import Link
 from enginery.engine.options import EngineOptions
 from enginery.engine.program import _leave_early
 from enginery.net.addresses import runtime_folder
+from enginery.net.beat import LEASE
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.sockets import listen_on_path
 from enginery.wire import messages as m
@@ -49,6 +50,36 @@ def test_a_refusal_that_answers_no_hello_is_a_lost_connection():
         link.line.close()
     finally:
         controller.close()
+
+
+@pytest.fixture
+def welcomed():
+    """A controller for whose return this engine waits, and the engine's link."""
+    controller = FakeController("engine")
+    link = Link(EngineOptions(connection=controller.info), "e" * 32, shared_cells(1)[0])
+    link.flush()
+    controller.welcome(period=1000.0, patience=PATIENCE, returns=True)
+    assert link.wait_for_welcome(PATIENCE)
+    yield controller, link
+    link.line.close()
+    controller.close()
+
+
+def test_a_controller_that_was_silent_for_long_has_given_us_up_and_is_not_waited_for(welcomed):
+    controller, link = welcomed
+    link._heard -= PATIENCE + LEASE
+    controller.hang_up()
+    wait_until(lambda: link.member.leaving is not None)
+    assert "the controller is gone" in link.member.leaving
+
+
+def test_own_sleep_is_not_the_controllers_silence(welcomed):
+    controller, link = welcomed
+    link._heard -= PATIENCE + LEASE
+    link._next_ping -= 3000.0
+    controller.hang_up()
+    assert controller.expect(m.EngineHello).connection == 1
+    assert link.member.leaving is None
 
 
 @pytest.mark.parametrize("let_in", [True, False])

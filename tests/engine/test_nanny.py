@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -10,10 +11,12 @@ from collections import deque
 
 import pytest
 
-from enginery.engine import limits
+from enginery.engine import limits, nanny
 from enginery.engine.channel import Leave, Started
 from enginery.engine.nanny import STUCK, Nanny
+from enginery.engine.options import EngineOptions
 from enginery.net.channel import ChannelClosed
+from enginery.net.connection_file import ConnectionInfo
 from enginery.net.stream import Stream
 from enginery.wire.messages import (
     Bye,
@@ -29,6 +32,8 @@ from enginery.wire.messages import (
     decode_from_engine,
     encode,
 )
+
+PATIENCE = 20.0
 
 
 class FakeKeeper:
@@ -198,17 +203,53 @@ def test_engines_stuck_beyond_a_limit_are_started_anew(ends, keeper):
     assert "b" not in [each[1] for each in keeper.done if each[0] == "restart"]
 
 
-def test_a_controller_that_was_killed_before_it_welcomed_us_is_waited_for(ends, keeper):
+@pytest.fixture
+def again():
+    """Another connection to the controller: the nanny's end and the far end, which says what ends the test."""
     near, far = socket.socketpair()
-    again = FarEnd(far)
-
-    def redial():
-        again.stream.send(encode(Bye("enough")), [])
-        return Stream(near)
-
-    ends[1].stream.close(0.0)
-    nanny = Nanny(ends[0], keeper, engines=["a"], redial=redial, patience=5.0)
-    assert nanny.run() == "the controller left: enough"
-    assert type(decode_from_engine(again.recv())) is NannyHello
+    end = FarEnd(far)
+    end.send(encode(Bye("enough")))
+    yield Stream(near), end
     near.close()
     far.close()
+
+
+def run_cut_off(ends, keeper, attempts, **settings):
+    """Break the nanny's first connection before it is welcomed; ``attempts`` are what comes of dialling anew."""
+    outcomes = iter(attempts)
+
+    def redial():
+        outcome = next(outcomes)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    ends[1].stream.close(0.0)
+    return Nanny(ends[0], keeper, engines=["a"], redial=redial, patience=PATIENCE, **settings).run()
+
+
+def test_a_connection_that_breaks_before_we_are_welcomed_is_made_anew(ends, keeper, again):
+    cut = [TimeoutError("timed out"), OSError(errno.EHOSTUNREACH, "No route to host")]
+    assert run_cut_off(ends, keeper, [*cut, again[0]]) == "the controller left: enough"
+    assert decode_from_engine(again[1].recv()).engines == ["a"]
+
+
+def test_a_controller_that_may_be_started_again_is_waited_for_before_we_are_welcomed(ends, keeper, again):
+    attempts = [ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), FileNotFoundError(), again[0]]
+    assert run_cut_off(ends, keeper, attempts, returns=True) == "the controller left: enough"
+
+
+def test_any_other_is_gone_when_nobody_listens(ends, keeper):
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    assert "the controller is gone" in run_cut_off(ends, keeper, [refused])
+    assert [what for what, *_ in keeper.done] == ["stop"]
+
+
+def test_it_is_always_patient_with_a_network_and_with_a_restart_where_there_may_be_one(ends, keeper, monkeypatch):
+    made = []
+    monkeypatch.setattr(nanny, "dial_patiently", lambda *_: ends[0])
+    monkeypatch.setattr(Nanny, "run", lambda self: made.append(self) or "")
+    for reuse in (0, 1):
+        info = ConnectionInfo("engine", "tcp://127.0.0.1:9", reuse=reuse)
+        nanny.watch_over(keeper, EngineOptions(connection=info, timeout=2.0, max_misses=3), ["a"])
+    assert [(each._patience, each._returns) for each in made] == [(6.0, False), (6.0, True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import tempfile
@@ -13,7 +14,7 @@ import pytest
 from enginery.net import sockets
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.routed import RoutedChannel
-from enginery.net.sockets import dial, dial_patiently, listen_on_path
+from enginery.net.sockets import dial, dial_patiently, is_deserted, listen_on_path, redial
 from enginery.net.stream import Stream
 
 
@@ -50,6 +51,26 @@ def test_nobody_listens(path):
     listen_on_path(path).close()
     with pytest.raises(ConnectionRefusedError):
         dial(info(f"ipc://{path}"))
+
+
+@pytest.mark.parametrize("reason", [TimeoutError("timed out"), OSError(errno.EHOSTUNREACH, "No route to host")])
+def test_a_network_that_is_cut_says_nothing_of_who_listens(reason, path, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise reason
+
+    monkeypatch.setattr(sockets.sockets, "create_connection", fail)
+    with pytest.raises(OSError, match="timed out|No route to host") as caught:
+        redial(info("tcp://192.0.2.1:9"))
+    assert not is_deserted(caught.value)
+
+
+def test_a_port_that_nobody_listens_at_is_deserted(path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for url in (f"tcp://127.0.0.1:{port}", f"ipc://{path}"):
+        with pytest.raises(OSError, match="refused|No such file") as caught:
+            redial(info(url))
+        assert is_deserted(caught.value)
 
 
 def test_patience_has_an_end(path):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from enginery.controller.options import ControllerOptions
 from enginery.errors import TunnelError
 from enginery.net import tunnel as tunnels
 from enginery.net.addresses import TUNNEL, endpoints_to_try, quoted, runtime_base
@@ -22,6 +23,7 @@ from enginery.net.channel import ChannelClosed
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.routed import Router, new_context
 from enginery.net.sockets import dial
+from enginery.net.ssh_server import Server
 from enginery.net.tunnel import through
 from ssh_fixture import FakeSsh
 
@@ -101,6 +103,16 @@ def test_a_tunnel_from_the_first_to_the_last_user(fake_ssh, echo, tmp_path):
     assert fake_ssh.is_gone(call["pid"])
     assert not Path(path).parent.exists()
     assert not tunnels._tunnels
+
+
+def test_options_of_the_user_come_before_ours(monkeypatch):
+    """ssh takes the first value it is given, and ours notice a cut cable within the patience of a controller."""
+    monkeypatch.setenv(tunnels.PROGRAM, "ssh -o ServerAliveInterval=60")
+    command = tunnels.Tunnel(Server("far"), "127.0.0.1", 5, "").command()
+    given = [each.partition("=")[2] for each in command if each.startswith("ServerAliveInterval=")]
+    assert given[0] == "60"
+    options = tunnels.OPTIONS
+    assert int(given[1]) * (int(options["ServerAliveCountMax"]) + 1) < ControllerOptions(Path()).reconnect
 
 
 @pytest.mark.parametrize(

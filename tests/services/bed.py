@@ -176,6 +176,25 @@ class Bed:
                     found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
         return found
 
+    def await_end(self, pattern: str, patience: float = PATIENCE) -> None:
+        """Wait until nothing runs on any host whose command line matches. What stays is killed, and fails the test.
+
+        So that it fails this test, and not the next ones as well.
+        """
+        deadline = time.monotonic() + patience
+
+        def left() -> dict[int, str]:
+            found = {pid: line for name in self._keepers for pid, line in self.processes(name).items()}
+            return {pid: line for pid, line in found.items() if re.search(pattern, line)}
+
+        while left() and time.monotonic() < deadline:
+            time.sleep(0.05)  # processes of other hosts are no children of ours
+        stayed = left()
+        for pid in stayed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert not stayed
+
     # --- in detail ----------------------------------------------------------------------------------------------
 
     @property

@@ -110,6 +110,7 @@ def sge(folder: Path) -> Iterator[dict[str, str]]:
     with contextlib.ExitStack() as ends:
         daemons.run(["sge_qmaster"], environment)
         ends.callback(daemons.end_daemon, root / "spool" / "qmaster" / "qmaster.pid")
+        daemons.wait_until(lambda: answers(environment), "an answer of Grid Engine's master")
         configure(folder, environment)
         daemons.run(["sge_execd"], environment)
         ends.callback(stop_execution, root, environment)
@@ -144,6 +145,15 @@ def make_root(root: Path, environment: dict[str, str]) -> None:
         ("managers", "root"),
     ):
         daemons.run([PROGRAMS / "spooldefaults", what, given], environment)
+
+
+def answers(environment: dict[str, str]) -> bool:
+    """Whether the master listens: its command returns a little before it does."""
+    try:
+        daemons.run(["qconf", "-sm"], environment)
+    except AssertionError:
+        return False
+    return True
 
 
 def configure(folder: Path, environment: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.bed import Bed
+from services.daemons import wait_until
 
 
 def test_each_host_has_its_own_name_network_processes_and_disk(bed):
@@ -39,13 +40,13 @@ def test_killing_what_was_started_kills_it_on_the_host(bed):
     sleep = bed.popen("h1", ["sleep", "4711"])
     bed.send(sleep, 15)
     assert sleep.wait(10) != 0
-    sleep = bed.popen("h1", ["sh", "-c", "echo on; exec sleep 4712"], stdout=subprocess.PIPE, text=True)
-    assert sleep.stdout.readline() == "on\n"
-    assert "sleep 4712" in bed.processes("h1").values()
-    sleep.stdout.close()
-    sleep.kill()
-    sleep.wait(10)
-    bed.run("h1", ["sh", "-c", "while pgrep -f '^sleep 4712'; do sleep 0.01; done"])
+    sleep = bed.popen("h1", ["sleep", "4712"])
+    try:
+        wait_until(lambda: "sleep 4712" in bed.processes("h1").values(), "the program on its host")
+    finally:
+        sleep.kill()
+        sleep.wait(10)
+    wait_until(lambda: "sleep 4712" not in bed.processes("h1").values(), "its end")
 
 
 def test_two_beds_do_not_meet_and_power_comes_and_goes(bed):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
-import signal
 import subprocess
 import sys
 import textwrap
@@ -56,7 +56,7 @@ def starter(request, monkeypatch):
 def cluster(tmp_path, starter):
     """Make clusters of MPI ranks; they are stopped at the end."""
     mpiexec, python = starter
-    made = []
+    ends = contextlib.ExitStack()
 
     def make(**kwargs):
         config = {
@@ -68,12 +68,11 @@ def cluster(tmp_path, starter):
             config=enginery_config(config),
             load_profile=False,
         )
-        made.append(one)
+        ends.callback(one.stop_cluster_sync)
         return one
 
-    yield make
-    for one in made:
-        one.stop_cluster_sync()
+    with ends:
+        yield make
 
 
 def enginery_config(plain):
@@ -229,19 +228,26 @@ def by_hand(tmp_path, starter, monkeypatch):
     """A controller that somebody has started, and how to start ranks beside it."""
     mpiexec, python = starter
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    controller = subprocess.Popen([sys.executable, "-m", "enginery.controller"], stderr=None)
-    started = []
+    with contextlib.ExitStack() as ends:
 
-    def start(*arguments, n=4):
-        command = [*mpiexec, "-n", str(n), python, "-m", "enginery.engine", *arguments]
-        started.append(subprocess.Popen(command, stderr=None))
-        return enginery.Client(timeout=PATIENCE)
+        def run(*command):
+            ends.callback(end, subprocess.Popen(command))
 
-    yield start
-    for process in [*started, controller]:
-        process.send_signal(signal.SIGTERM)
-    for process in [*started, controller]:
+        def start(*arguments, n=4):
+            run(*mpiexec, "-n", str(n), python, "-m", "enginery.engine", *arguments)
+            return enginery.Client(timeout=PATIENCE)
+
+        run(sys.executable, "-m", "enginery.controller")
+        yield start
+
+
+def end(process):
+    """Have a program leave; one that does not is killed, and fails the test."""
+    process.terminate()
+    try:
         process.wait(PATIENCE)
+    finally:
+        process.kill()
 
 
 @pytest.mark.row(54)

@@ -24,7 +24,7 @@ def running() -> Iterator[Site]:
     folder.chmod(0o755)
     try:
         with sge.sge(folder) as environment:
-            yield Site("sge", environment, sge.queue)
+            yield Site("sge", environment, sge.queue, ["qdel", "-u", "root"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -55,6 +55,10 @@ def test_in_python(site, profile):
 
 def test_the_controller_in_a_job_as_well(site, profile):
     batch_walks.controller_too(site, profile)
+
+
+def test_jobs_go_with_an_owner_who_is_killed(site, profile):
+    batch_walks.killed_owner(site, profile)
 
 
 def test_engines_that_cannot_start(site, profile):

@@ -27,7 +27,7 @@ def running() -> Iterator[Site]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     try:
         with slurm.slurm(folder) as environment:
-            yield Site("slurm", environment, slurm.queue)
+            yield Site("slurm", environment, slurm.queue, ["scancel", "--user=root"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -62,6 +62,14 @@ def test_the_controller_in_a_job_as_well(site, profile):
     batch_walks.controller_too(site, profile)
 
 
+def test_jobs_go_with_an_owner_who_is_killed(site, profile):
+    batch_walks.killed_owner(site, profile)
+
+
+def test_jobs_go_with_an_owner_whose_host_loses_power(site, profile):
+    batch_walks.vanished_owner(site, profile)
+
+
 def test_engines_that_cannot_start(site, profile):
     error = batch_walks.wrong_program(site, profile)
     for words in (
@@ -87,6 +95,18 @@ def test_a_job_that_is_refused(site, profile):
         assert words in str(caught.value)
     script = Path(str(caught.value).partition("Script: ")[2].partition("\n")[0])
     assert "#SBATCH --partition=nope" in script.read_text()
+
+
+def test_no_command_to_submit_with(site, profile, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(LauncherError) as caught:
+        patch.setenv("PATH", str(profile.parent))
+        Cluster(engines="slurm", n=2, profile_dir=str(profile)).start_and_connect_sync()
+    for words in (
+        "There is no command 'sbatch' on this machine",
+        f"PATH={profile.parent}",
+        "c.SlurmEngineSetLauncher.submit_command = ['/path/to/sbatch']",
+    ):
+        assert words in str(caught.value)
 
 
 def test_a_job_that_waits_says_why(site, profile):

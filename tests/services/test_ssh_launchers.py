@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +29,8 @@ SOURCE = Path(enginery.__file__).parents[1]
 TESTS = Path(__file__).parents[1]
 PATH = os.pathsep.join(map(str, [SOURCE, TESTS.parent, TESTS]))
 PATIENCE = 30.0
+#: In the command lines of what we start on other hosts.
+OURS = r"enginery|exec\("
 
 
 @pytest.fixture(autouse=True)
@@ -64,22 +68,20 @@ def resolved(bed, config):
 @pytest.fixture
 def cluster(tmp_path, bed):
     """Make clusters; they are stopped at the end, and nothing of them may be left on any host."""
-    made = []
+    with contextlib.ExitStack() as ends:
+        ends.callback(bed.await_end, OURS)
 
-    def make(config, **kwargs):
-        cluster = Cluster(config=config, profile_dir=str(tmp_path / "profile"), load_profile=False, **kwargs)
-        made.append(cluster)
-        return cluster
+        def make(config, **kwargs):
+            cluster = Cluster(config=config, profile_dir=str(tmp_path / "profile"), load_profile=False, **kwargs)
+            ends.callback(cluster.stop_cluster_sync)
+            return cluster
 
-    yield make
-    for each in made:
-        each.stop_cluster_sync()
-    assert wait_until(lambda: not leftovers(bed)), leftovers(bed)
+        yield make
 
 
 def leftovers(bed):
     programs = [line for name in bed.names for line in bed.processes(name).values()]
-    return [line for line in programs if "enginery" in line or "exec(" in line]
+    return [line for line in programs if re.search(OURS, line)]
 
 
 def wait_until(condition, patience=PATIENCE):
@@ -215,8 +217,9 @@ def test_nothing_is_left_when_who_started_it_is_killed(bed, ssh, resolved, tmp_p
     assert len(leftovers(bed)) >= 4
     os.kill(owner.pid if who == "owner" else carrier, signal.SIGKILL)
     try:
-        assert wait_until(lambda: not leftovers(bed)), leftovers(bed)
+        bed.await_end(OURS, PATIENCE)
     finally:
+        owner.kill()
         owner.stdin.close()
         owner.wait(PATIENCE)
         owner.stdout.close()
@@ -314,4 +317,4 @@ def test_row_069_from_the_shell_with_a_profile(bed, ssh, resolved, tmp_path):
             assert sorted(client[:].apply_sync(socket.gethostname)) == ["h1", "h1", "h2"]
     finally:
         subprocess.run([*command, "stop", f"--profile-dir={folder}"], check=True, timeout=PATIENCE)
-    assert wait_until(lambda: not leftovers(bed)), leftovers(bed)
+        bed.await_end(OURS)

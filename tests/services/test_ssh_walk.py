@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,8 @@ import threading
 import time
 
 import pytest
+
+from enginery.net.beat import LEASE
 
 PATIENCE = 60
 PYTHON = sys.executable
@@ -64,6 +67,7 @@ class Program:
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
+            self.process.kill()
             pytest.fail(f"still runs:\n{self.text}")
         self._reader.join(timeout)
         self.process.stdout.close()
@@ -123,14 +127,20 @@ class Walk:
         return {pid: line for pid, line in self.bed.processes(host).items() if re.match(r"(\S*/)?ssh ", line)}
 
     def end(self) -> None:
-        for program in reversed(self.programs):
-            program.stop()
-        for host in self.bed.names:
-            left = {pid: line for pid, line in self.bed.processes(host).items() if re.search("enginery|^ssh ", line)}
-            sockets = self.bed.run(host, ["find", str(self.bed.local / "run"), "-type", "s"]).stdout
-            self.bed.run(host, ["rm", "-rf", str(self.home)])
-            assert not left
-            assert not sockets
+        """Stop everything; what stays behind fails this test, and is not there for the next."""
+        with contextlib.ExitStack() as ends:
+            for host in self.bed.names:
+                ends.callback(self.clear, host)
+            ends.callback(self.bed.await_end, "enginery|^ssh ")
+            for program in self.programs:
+                ends.callback(program.stop)
+
+    def clear(self, host) -> None:
+        run = str(self.bed.local / "run")
+        sockets = self.bed.run(host, ["find", run, "-type", "s"]).stdout
+        self.bed.run(host, ["find", run, "-mindepth", "1", "-delete"])
+        self.bed.run(host, ["rm", "-rf", str(self.home)])
+        assert not sockets
 
 
 SCRIPT = """
@@ -294,6 +304,22 @@ def test_a_cut_cable_is_noticed_by_ssh_and_engines_return_when_it_is_back(walk, 
     engine.wait_for("the connection to the controller is back")
     said = walk.python("head", "rc = ipp.Client(); print(rc.ids, rc[:].apply_async(socket.gethostname).get(20))")
     assert said == "[0] ['h2']\n"
+
+
+def test_engines_leave_within_a_lease_when_the_controllers_host_has_vanished(walk, bed):
+    walk.controller("--ip=*", "--location=head")
+    walk.copy("engine", "h1")
+    engine = walk.type("h1", "ipengine", "--n=2")
+    engine.wait_for("Completed registration", 2)
+    walk.python("head", "rc = ipp.Client(); print(rc[:].apply_async(int).get(20))")
+    bed.cut("h1")
+    try:
+        # No word comes any more, not even that a connection is closed.
+        engine.process.wait(LEASE + PATIENCE / 3)
+    finally:
+        bed.join("h1")
+    engine.wait()
+    assert "the connection to the controller is lost" in engine.text
 
 
 def test_a_dropped_tunnel_of_a_client_is_made_anew_and_it_goes_on(walk, bed):

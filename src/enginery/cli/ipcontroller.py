@@ -12,7 +12,7 @@ import traitlets
 from traitlets import Bool, Enum, Float, Integer, List, Unicode, default
 from traitlets.config.application import catch_config_error
 
-from enginery.cli.owner import clean_up_after_owner
+from enginery.cli.owner import clean_up_after_owner, remove_files
 from enginery.config.application import (
     ALREADY_STARTED,
     BASE_ALIASES,
@@ -83,6 +83,7 @@ ALIASES: Final[dict[Any, Any]] = {
     "ready-fd": "IPController.ready_fd",
     "owner-pid": "IPController.owner_pid",
     "owner-file": "IPController.owner_files",
+    "owner-beat": "IPController.owner_beat",
 }
 CLASSES: Final[Any] = [ProfileDir, HeartMonitor, TaskScheduler, Session, PeerLimits, *STORES.values()]
 
@@ -154,6 +155,9 @@ class IPController(BaseParallelApplication):
         config=True
     )
     owner_pid = Integer(0, help="Leave when the process with this id is gone; used by launchers.").tag(config=True)
+    owner_beat = Unicode(
+        "", help="Leave when this file has not been touched for a minute; used by launchers on other hosts."
+    ).tag(config=True)
     owner_files = List(Unicode(), help="Files to remove when the owner is gone; used by launchers.").tag(config=True)
 
     @default("auto_create")
@@ -219,6 +223,7 @@ class IPController(BaseParallelApplication):
             "limits": self._limits(),
             "ready_fd": None if self.ready_fd < 0 else self.ready_fd,
             "owner_pid": self.owner_pid or None,
+            "owner_beat": Path(self.owner_beat) if self.owner_beat else None,
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
             "log_url": self.log_url,
@@ -345,7 +350,10 @@ class IPController(BaseParallelApplication):
         end_once()
         with contextlib.suppress(KeyboardInterrupt):
             code = run(options)
-        clean_up_after_owner(options.owner_pid, [Path(path) for path in self.owner_files])
+        files = [Path(path) for path in self.owner_files]
+        clean_up_after_owner(options.owner_pid, files)
+        if options.owner_beat is not None and not options.owner_beat.exists():
+            remove_files(files)
         sys.exit(code)
 
 

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 def clean_up_after_owner(owner: int | None, files: Iterable[Path], patience: float = 0.0) -> None:
     """Remove ``files`` if the process ``owner`` is gone within ``patience`` seconds, and cannot do so itself."""
-    if owner is None or (is_alive(owner) and not _is_gone_within(owner, patience)):
-        return
+    if owner is not None and (not is_alive(owner) or _is_gone_within(owner, patience)):
+        remove_files(files)
+
+
+def remove_files(files: Iterable[Path]) -> None:
+    """Remove what the owner cannot remove himself."""
     for path in files:
         with contextlib.suppress(OSError):
             # A log may have been sent to a device, which is not ours to remove.

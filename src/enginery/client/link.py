@@ -22,7 +22,7 @@ from enginery.errors import ConnectionLost, KernelError, NoRecord, Refused, Vers
 from enginery.net.addresses import quoted
 from enginery.net.away import Away
 from enginery.net.line import Line
-from enginery.net.sockets import dial, key_for, redial
+from enginery.net.sockets import dial, is_deserted, key_for, redial
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -488,7 +488,7 @@ class Link:
         try:
             channel = redial(self.info)
         except OSError as error:
-            if not self._returns:
+            if not self._returns and is_deserted(error):
                 with self._line.lock:
                     self._lose(f"The connection to the controller is gone: {self._away.why}; {error.strerror}")
                     self._line.give_up()

@@ -25,6 +25,7 @@ from enginery.cluster.scale import await_known, retire, scale
 from enginery.cluster.traces import remove_traces
 from enginery.cluster.twins import awaitable, finish
 from enginery.cluster.waiting import known_crashes, wait_for_engines
+from enginery.errors import LauncherError
 from enginery.net import profile_paths
 
 if TYPE_CHECKING:
@@ -271,13 +272,20 @@ class Cluster(ConnectedCluster):
         for launcher in launchers:
             self._restarts.cancel(launcher.engine_set_id)
             launcher.begin_stop()
+        problems: list[LauncherError] = []
         for launcher in launchers:
             launcher.connect(None)
-            finish(launcher.stop())
+            try:
+                finish(launcher.stop())
+            except LauncherError as error:
+                problems.append(error)  # the others shall go all the same
+                continue
             # Only now: what Ctrl-C cuts short can be done again.
             self._forget_set(launcher)
             self._leaving.discard(launcher)
         self.update_cluster_file()
+        if problems:
+            raise problems[0] if len(problems) == 1 else LauncherError("\n".join(map(str, problems)))
 
     def _give_up(self) -> None:
         """Stop all after a failed start; that failure is what shall be heard of."""

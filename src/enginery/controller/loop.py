@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from enginery.controller.log_file import LogFile
     from enginery.controller.ports import Peer, Port
     from enginery.controller.server import Server
+    from enginery.net.beat import BeatWatch
     from enginery.net.curve import Doorkeeper
     from enginery.net.doorway import Doorway
     from enginery.net.signals import SignalWatch
@@ -66,6 +67,14 @@ class Loop:
                 self._owner_gone(pid)
             else:
                 self._watch(fd, lambda _events: self._owner_gone(pid))
+
+    def watch_beat(self, beat: BeatWatch) -> None:
+        """End when the owner, on another host, has been silent for long."""
+
+        def end(_events: int) -> None:
+            self.wanted_end = f"nothing was heard of its owner for {beat.lease:g} s ({beat.path} has not changed)"
+
+        self._watch(beat.fileno(), end)
 
     def watch_logbook(self, logbook: LogFile) -> None:
         """Go on with what waits for pages to be saved; end when they cannot be."""

@@ -41,6 +41,7 @@ class ControllerOptions:
     window: int = 64 << 20  #: bytes a client may have outstanding
     ready_fd: int | None = None  #: gets one JSON line with both connection infos once listening
     owner_pid: int | None = None  #: leave when this process is gone
+    owner_beat: Path | None = None  #: leave when this file has not changed for a lease (``net.beat``)
     log: str = ""  #: file for log lines; empty: standard error
     log_level: int = 20
     store: str = "DictDB"  #: where records of tasks are kept; see ``store.choice``

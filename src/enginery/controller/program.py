@@ -27,6 +27,7 @@ from enginery.core.recall import Recall
 from enginery.core.scheduler import Scheduler
 from enginery.errors import ConnectionFileError, LogbookError
 from enginery.net import addresses
+from enginery.net.beat import BeatWatch
 from enginery.net.connection_file import ConnectionInfo, load
 from enginery.net.publish import publish
 from enginery.net.segment_folder import SegmentFolder, make_segment_folder, sweep_segment_folders
@@ -69,6 +70,7 @@ class Controller:
         self._recall = Recall()
         self._epoch = 1
         self._keeper: Backlog | Writer | None = None
+        self._beat = BeatWatch(options.owner_beat) if options.owner_beat is not None else None
         self._owns_folder = False  #: or another controller, which is alive, has its sockets there
 
     # --- start --------------------------------------------------------------------------------------------------
@@ -222,6 +224,9 @@ class Controller:
             loop.watch_store(self._keeper)
         if options.owner_pid is not None:
             loop.watch_owner(options.owner_pid)
+        if self._beat is not None:
+            loop.watch_beat(self._beat)
+            self._beat.start()
         if self._logbook is not None:
             loop.watch_logbook(self._logbook)
         _tune_collector()
@@ -242,6 +247,8 @@ class Controller:
             self._remote.close()
         if self._keeper is not None:
             self._keeper.close()
+        if self._beat is not None:
+            self._beat.close()
         if self._segments is not None:
             self._segments.remove()
         if self._logbook is not None:

@@ -12,8 +12,9 @@ from enginery.core.membership import Membership
 from enginery.engine.limits import TimeLimit
 from enginery.engine.sharing import Sharing
 from enginery.net.away import Away
+from enginery.net.beat import LEASE
 from enginery.net.line import Line
-from enginery.net.sockets import dial_patiently, key_for, redial
+from enginery.net.sockets import dial_patiently, is_deserted, key_for, redial
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -161,13 +162,22 @@ class Link:
                     why,
                     patience,
                 )
-            if self._away.lost(why, time.monotonic(), patience):
+            now = time.monotonic()
+            if self._away.lost(why, now, min(patience, self._still_missed(patience, now))):
                 self.line.wake()
                 return True
         if member.leaving is None:
             member.leaving = f"the controller is gone ({why})"
         self._begin_to_leave()
         return False
+
+    def _still_missed(self, patience: float, now: float) -> float:
+        """How long the controller, which hears as little of us as we of it, will not have given us up yet, in seconds.
+
+        What is cut off may have been silent for long when its connection ends, and nobody shall stay for nothing.
+        """
+        was_stopped = now - self._next_ping > self._period
+        return patience + LEASE / 2 - (0.0 if was_stopped else now - self._heard)
 
     def redial(self) -> Channel | None:
         """See ``net.line.Speaker``."""
@@ -177,7 +187,7 @@ class Link:
         try:
             channel = redial(self._connection)
         except OSError as error:
-            if not self._returns:
+            if not self._returns and is_deserted(error):
                 with self.line.lock:
                     self.member.leaving = f"the controller is gone ({self._away.why}; {error.strerror})"
                     self.line.give_up()

@@ -29,7 +29,7 @@ from enginery.engine.deposit import Deposit
 from enginery.net.away import Away
 from enginery.net.channel import ChannelClosed
 from enginery.net.reach import explain
-from enginery.net.sockets import dial_patiently, key_for, redial
+from enginery.net.sockets import dial_patiently, is_deserted, key_for, redial
 from enginery.wire.messages import (
     UNDECODABLE,
     VERSION,
@@ -88,18 +88,20 @@ class Nanny:
         key: str = "",
         redial: Callable[[], Channel] | None = None,
         patience: float = 0.0,
+        returns: bool = False,
         segments: str = "",
     ) -> None:
         """``key`` is what the hello has to show. ``redial`` makes another connection, or raises OSError.
 
-        ``patience`` is how long the controller is waited for, in seconds, if it goes before it has said for how long.
+        ``patience`` is how long the controller is waited for, in seconds, if the connection breaks before it has said for
+        how long; ``returns`` whether that holds as well when nobody listens any more, until it has said so.
         ``segments`` is the folder for what is relayed to the engines.
         """
         self._channel = channel
         self._redial = redial
         self._away = Away()
         self._patience = patience
-        self._returns = bool(patience)  #: another controller may take the place of this one
+        self._returns = returns  #: another controller may take the place of this one
         self._is_lost = False  #: the connection is, and there is no other yet
         self._reports: deque[EngineExited] = deque(maxlen=REPORTS)
         self._keeper = keeper
@@ -235,7 +237,7 @@ class Nanny:
             try:
                 self._channel = self._redial()
             except OSError as error:
-                if not self._returns:
+                if not self._returns and is_deserted(error):
                     self._give_up(f"the controller is gone ({away.why}; {error.strerror})")
                 return
             self._is_lost = False
@@ -339,7 +341,8 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         max_misses=options.max_misses,
         key=key_for(options.connection, channel),
         redial=lambda: redial(options.connection),
-        patience=timeout if options.connection.reuse else 0.0,
+        patience=timeout,
+        returns=bool(options.connection.reuse),
         segments=options.segments,
     )
     try:

@@ -290,9 +290,10 @@ def _prepare(socket: Socket) -> None:
     socket.sndhwm = socket.rcvhwm = 0
     socket.reconnect_ivl = RECONNECT
     socket.reconnect_ivl_max = RECONNECT_MAX
-    # A peer whose host vanished without a word is noticed by zmq's own heartbeat, even while Python is busy.
+    # A peer whose host vanished without a word is noticed by zmq's own heartbeat, even while Python is busy: within a lease.
+    # Not by tcp's keepalive, which sleeps while data are under way, nor by its user timeout, which ends whoever is slow to read.
     socket.heartbeat_ivl = 10_000
-    socket.heartbeat_timeout = 60_000
+    socket.heartbeat_timeout = 45_000
 
 
 class Feed:

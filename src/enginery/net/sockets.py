@@ -58,12 +58,17 @@ def key_for(info: ConnectionInfo, channel: Channel) -> str:
 
 
 def redial(info: ConnectionInfo) -> Channel:
-    """As ``dial``, and raises OSError at once too if nobody listens on another host."""
+    """As ``dial``, and raises OSError at once too if nobody listens on another host, or the way there is cut."""
     url = endpoints_to_try(info)[0]
     if url.startswith("tcp://") and not info.ssh:
         # libzmq would try for ever, and not say that it is in vain.
         sockets.create_connection(split_tcp(url), timeout=PROBE).close()
     return dial(info)
+
+
+def is_deserted(error: OSError) -> bool:
+    """Whether dialling has failed because nobody listens there any more, as opposed to a network that is cut."""
+    return isinstance(error, (ConnectionRefusedError, FileNotFoundError))
 
 
 def dial_patiently(info: ConnectionInfo, patience: float, tell: Callable[[str], object] | None = None) -> Channel:

@@ -54,9 +54,9 @@ log = logging.getLogger(__name__)
 PROGRAM: Final = "ENGINERY_SSH"
 #: How long ssh may take to log in when nobody says otherwise, in seconds.
 LOGIN: Final = 30.0
-#: First and longest pause before a dropped tunnel is made anew, in seconds.
+#: First and longest pause before a dropped tunnel is made anew, in seconds: controllers wait for half a minute in all.
 FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 30.0
+LONGEST_PAUSE: Final = 5.0
 #: How long what was sent last may take to leave through a tunnel that is closed, and ssh to end, in seconds.
 LAST_WORDS: Final = 1.0
 #: How long a connection that broke may wait for ssh to tell why, in seconds.
@@ -74,7 +74,8 @@ OPTIONS: Final = {
     "BatchMode": "yes",
     "ExitOnForwardFailure": "yes",
     "StreamLocalBindUnlink": "yes",  # of an ssh that was killed
-    "ServerAliveInterval": "10",
+    # A cut cable is noticed within 20 s: the controller waits for half a minute. Options in $ENGINERY_SSH come first and win.
+    "ServerAliveInterval": "5",
     "ServerAliveCountMax": "3",
     # A connection of its own: in a master's, the forward would stay behind when its owner is gone.
     "ControlMaster": "no",

@@ -26,6 +26,7 @@ from enginery.cluster.launchers import batch_files, batch_states
 from enginery.cluster.launchers.base import ControllerLauncher, EngineLauncher, NotRunning, start_failure
 from enginery.cluster.launchers.batch_commands import SECRET, Answer, run
 from enginery.cluster.launchers.batch_job import Job
+from enginery.cluster.launchers.batch_leash import Leash, can_hold
 from enginery.cluster.launchers.batch_scripted import ScriptedLauncher
 from enginery.cluster.launchers.batch_watch import Watch
 from enginery.errors import LauncherError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
+    from enginery.cluster.launchers.base import StopData
     from enginery.cluster.launchers.batch_states import Part
     from enginery.net.connection_file import ConnectionInfo
 
@@ -61,6 +63,7 @@ class BatchSystemLauncher(ScriptedLauncher):
         self.script: Path | None = None  #: of a job that was accepted
         self.job: Job | None = None  #: once submitted
         self._watch: Watch | None = None
+        self._leash: Leash | None = None
 
     @default("submit_command")
     def _default_submit_command(self) -> list[str]:
@@ -110,7 +113,33 @@ class BatchSystemLauncher(ScriptedLauncher):
             self.script = script
             self.log.info("Job %s submitted to %s", self.identifier, self.system.name)
             self.notify_start()
+            self._hold_job(script)
             self._watch_job(self._known_job())
+
+    def _hold_job(self, script: Path) -> None:
+        """Have the job removed when this process is gone, if it belongs to it."""
+        if self.owned and can_hold():
+            files = [script, *self.left_files, *([Path(self.cluster_file)] if self.cluster_file else [])]
+            command, environment = self.delete_arguments(), self.get_env()
+            self._leash = Leash(command, environment=environment, files=files, beat_file=self.beat_file)
+
+    def notify_stop(self, data: StopData) -> None:
+        """As of every launcher; first of all, nobody has to hold the job any more."""
+        with self._state_lock:
+            leash, self._leash = self._leash, None
+        if leash is not None:
+            leash.release()
+        super().notify_stop(data)
+
+    @property
+    def left_files(self) -> list[Path]:
+        """Files that a job leaves when it is removed, beside its output."""
+        return list(self.litter)
+
+    @property
+    def beat_file(self) -> Path | None:
+        """The file by which the job hears that this process is there, if it can."""
+        return None
 
     def submit_arguments(self, script: Path) -> list[str]:
         """The command line that submits ``script``."""
@@ -273,6 +302,23 @@ class BatchControllerLauncher(BatchSystemLauncher, ControllerLauncher):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._stale: dict[str, int] = {}
+
+    @property
+    def left_files(self) -> list[Path]:
+        """Some systems give it no time to remove its connection files."""
+        return [*self.litter, *self.connection_files.values()]
+
+    @property
+    def beat_file(self) -> Path | None:
+        """In the profile, which the hosts share."""
+        folder = profile_paths.profile_folder(profile_dir=self.profile_dir)
+        return folder / "pid" / "-".join(filter(None, ("ipcontroller", self.cluster_id, "owner")))
+
+    def find_args(self) -> list[str]:
+        """As of every controller, and how it hears of its owner."""
+        owned = [f"--owner-beat={self.beat_file}"] if self.owned and can_hold() else []
+        owned += [f"--owner-file={self.cluster_file}"] if owned and self.cluster_file else []
+        return [*super().find_args(), *owned]
 
     def start(self, n: int | None = None) -> None:  # noqa: ARG002 - for engines
         """Submit the job; ``get_connection_info`` waits until the controller is ready."""
