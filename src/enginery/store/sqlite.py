@@ -3,8 +3,8 @@
 Rules of the room:
 
 1. The database only leaves out what cannot match; ``Query.matches`` has the last word, as in every store.
-2. A table is ours if it has our columns and names our version. Any other is left alone: the next free name is taken.
-3. Buffers stand in the last columns, so that looking for records does not read them.
+2. A transaction counts whole or not at all, whatever ends this process. A damaged file is refused when it is opened, if
+   it is small enough to be read for that; of a larger one the damage is told to whoever asks for what it held.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 
 from enginery.store.queries import comparable, selected
 from enginery.store.records import BUFFERS, KEYS, NESTED, TIMES
+from enginery.store.tables import COLUMNS, LaterVersionError, prepare, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,16 +29,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-#: Version of the tables. Raised when their columns or what stands in them change.
-VERSION: Final = 1
 TABLE: Final = "ipython-tasks"
 #: Milliseconds to wait for another process that holds the database.
 PATIENCE: Final = 10_000
+#: Bytes up to which a database is checked when it is opened: a fraction of a second.
+CHECKED: Final = 64 << 20
 #: Values that one statement may name.
 MOST_NAMED: Final = 500
-_FIRST: Final = tuple(key for key in KEYS if key not in BUFFERS)
-_COLUMNS: Final = (*_FIRST, *BUFFERS)
-_INDEXED: Final = ("submitted", "completed", "client_uuid", "engine_uuid", "label")
 _PLAIN: Final = frozenset(KEYS) - frozenset(NESTED) - frozenset(BUFFERS)
 _COMPARISONS: Final = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">=", "$eq": "="}
 _encode = msgspec.msgpack.encode
@@ -58,7 +56,7 @@ class SQLiteDB:
         try:
             db = self._db = sqlite3.connect(self.path, isolation_level=None, timeout=PATIENCE / 1000)
             self._prepare(table or f"tasks-{session}")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LaterVersionError) as error:
             if db is not None:
                 db.close()
             msg = (
@@ -69,33 +67,24 @@ class SQLiteDB:
 
     def _prepare(self, table: str) -> None:
         db = self._db
+        db.execute(f"PRAGMA busy_timeout={PATIENCE}")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute(f"PRAGMA busy_timeout={PATIENCE}")
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("CREATE TABLE IF NOT EXISTS enginery_tables (name TEXT PRIMARY KEY, version INTEGER NOT NULL)")
-        self.table = self._usable(table)
-        name = _quoted(self.table)
-        columns = ", ".join(f"{column} {_type(column)}" for column in _COLUMNS)
-        db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
-        for column in _INDEXED:
-            db.execute(f"CREATE INDEX IF NOT EXISTS {_quoted(f'{self.table}-{column}')} ON {name} ({column})")
-        db.execute("CREATE TABLE IF NOT EXISTS enginery_functions (digest BLOB PRIMARY KEY, body BLOB NOT NULL)")
-        db.execute("INSERT OR REPLACE INTO enginery_tables VALUES (?, ?)", (self.table, VERSION))
-        db.execute("COMMIT")
+        if self._size() <= CHECKED:
+            found = [str(said) for (said,) in db.execute("PRAGMA quick_check(1)")]
+            if found != ["ok"]:
+                raise sqlite3.DatabaseError(
+                    f"it is damaged ({'; '.join(found)}). Restore it from a copy, or move it away"
+                )
+        with self._transaction():
+            self.table = prepare(db, table)
         if self.table != table:
-            log.warning("the table %r in %s is not of this version of enginery; using %r", table, self.path, self.table)
+            log.warning("the table %r in %s is somebody else's; using %r", table, self.path, self.table)
 
-    def _usable(self, table: str) -> str:
-        """The first name of ``table``, ``table_1`` … that is free, or a table of ours."""
-        versions = dict(self._db.execute("SELECT name, version FROM enginery_tables"))
-        at = 0
-        while True:
-            name = f"{table}_{at}" if at else table
-            columns = [row[1] for row in self._db.execute(f"PRAGMA table_info({_quoted(name)})")]
-            if not columns or (tuple(columns) == _COLUMNS and versions.get(name) == VERSION):
-                return name
-            at += 1
+    def _size(self) -> int:
+        ((pages,),) = self._db.execute("PRAGMA page_count")
+        ((size,),) = self._db.execute("PRAGMA page_size")
+        return int(pages) * int(size)
 
     # --- writing --------------------------------------------------------------------------------------------------
 
@@ -104,7 +93,7 @@ class SQLiteDB:
         rows: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
         for msg_id, changes in records.items():
             given = {**changes, "msg_id": msg_id}
-            columns = tuple(column for column in _COLUMNS if column in given)
+            columns = tuple(column for column in COLUMNS if column in given)
             rows.setdefault(columns, []).append(tuple(_stored(column, given[column]) for column in columns))
         with self._transaction():
             for columns, values in rows.items():
@@ -114,14 +103,14 @@ class SQLiteDB:
         names, places = ", ".join(columns), ", ".join("?" * len(columns))
         changes = ", ".join(f"{column}=excluded.{column}" for column in columns if column != "msg_id")
         action = f"UPDATE SET {changes}" if changes else "NOTHING"
-        table = _quoted(self.table)
+        table = quoted(self.table)
         return f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT (msg_id) DO {action}"  # noqa: S608 - our names
 
     def drop_records(self, query: Query) -> int:
         """See ``TaskStore``."""
         doomed = [(record["msg_id"],) for record in self.find_records(query, ("msg_id",))]
         with self._transaction():
-            self._db.executemany(f"DELETE FROM {_quoted(self.table)} WHERE msg_id = ?", doomed)  # noqa: S608 - likewise
+            self._db.executemany(f"DELETE FROM {quoted(self.table)} WHERE msg_id = ?", doomed)  # noqa: S608 - likewise
         return len(doomed)
 
     def keep_function(self, digest: bytes, body: bytes) -> None:
@@ -143,15 +132,24 @@ class SQLiteDB:
 
     def find_records(self, query: Query, keys: Sequence[str]) -> list[dict[str, Any]]:
         """See ``TaskStore``."""
-        columns = [column for column in _COLUMNS if column in query.keys or column in keys]
+        columns = [column for column in COLUMNS if column in query.keys or column in keys]
         found: list[dict[str, Any]] = []
         for where, values in _conditions(query):
-            text = f"SELECT {', '.join(columns)} FROM {_quoted(self.table)}{where}"  # noqa: S608 - likewise
+            text = f"SELECT {', '.join(columns)} FROM {quoted(self.table)}{where}"  # noqa: S608 - likewise
             for row in self._db.execute(text, values):
-                record = {column: _loaded(column, value) for column, value in zip(columns, row, strict=True)}
+                record = self._record(columns, row)
                 if query.matches(record):
                     found.append(selected(record, keys))
         return found
+
+    def _record(self, columns: list[str], row: Sequence[Any]) -> dict[str, Any]:
+        try:
+            record = {column: _loaded(column, value) for column, value in zip(columns, row, strict=True)}
+            if record.get("msg_id", "") is not None:
+                return record
+        except (msgspec.DecodeError, TypeError, ValueError, OverflowError):
+            record = dict(zip(columns, row, strict=True))
+        raise sqlite3.DatabaseError(f"{self.path} is damaged: what stands for {record.get('msg_id')!r} is no record")
 
     def get_function(self, digest: bytes) -> bytes | None:
         """See ``TaskStore``."""
@@ -206,16 +204,6 @@ def _is_orderly(key: str, value: object) -> bool:
     return isinstance(value, str) and value.isprintable() and value.isascii()
 
 
-def _type(column: str) -> str:
-    if column == "msg_id":
-        return "TEXT PRIMARY KEY"
-    if column in TIMES:
-        return "REAL"
-    if column in NESTED or column in BUFFERS:
-        return "BLOB"
-    return "INTEGER" if column == "engine_id" else "TEXT"
-
-
 def _stored(column: str, value: Any) -> Any:
     if value is None:
         return None
@@ -230,7 +218,3 @@ def _loaded(column: str, value: Any) -> Any:
     if column in TIMES:
         return datetime.fromtimestamp(value, UTC)
     return _decode(value) if column in NESTED or column in BUFFERS else value
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
