@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -183,3 +184,21 @@ def test_finished_tasks_stand_in_the_database(archive, tmp_path):
         assert rc.hub_history()[:2] == names
         assert rc.get_result(names).get(PATIENCE) == [1, 2]
         assert rc.result_status(names)["completed"] == names
+
+
+def test_who_asks_while_the_controller_is_killed_is_answered_by_the_next_one(house):
+    with house.connect() as owner, house.connect() as other:
+        owner.wait_for_engines(2, timeout=PATIENCE)
+        running = owner[0].apply_async(time.sleep, 1.0)
+        behind = owner[0].apply_async(abs, -2)
+        assert behind.wait_for_acceptance(PATIENCE)
+        found = other.get_result([running.msg_id, behind.msg_id])
+        house.kill_controller()
+        answers = []
+        asker = threading.Thread(target=lambda: answers.append(other.queue_status([0])))
+        asker.start()
+        house.restart_controller()
+        assert found.get(PATIENCE) == [None, 2]
+        asker.join(PATIENCE)
+        assert answers
+        assert behind.get(PATIENCE) == 2
