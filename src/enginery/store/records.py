@@ -59,6 +59,8 @@ KEYS: Final = (
     "outputs",  #: displays and the like: ``[kind, packed data]``
     "label",
 )
+_ACTIONS: Final = {action.value: action.name.lower() for action in Action}
+_STATUSES: Final = {status.value: status.name.lower() for status in Status}
 _LOCAL: Final = (1 << CLIENT_SHIFT) - 1
 
 
@@ -100,7 +102,7 @@ def record_of(entry: Entry) -> Record:
     options: Options | None = task.options
     msg_id, submitted = entry.msg_id, moment(entry.submitted)
     kind = "execute_request" if task.action == Action.EXECUTE else "apply_request"
-    content: Record = {"action": Action(task.action).name.lower()}
+    content: Record = {"action": _ACTIONS[task.action]}
     if task.function:
         content["function"] = task.function.hex()
     record: Record = dict.fromkeys(KEYS)
@@ -148,7 +150,7 @@ def _options(entry: Entry, options: Options | None) -> Record:
 
 
 def _ending(entry: Entry, result: Result, engine: EngineInfo | None, kind: str) -> Record:
-    status = Status(result.status).name.lower()
+    status = _STATUSES[result.status]
     fault: Fault | None = result.fault
     started = moment(result.started)
     # A task that never ran ended when the controller said so.
