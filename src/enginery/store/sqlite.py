@@ -13,6 +13,7 @@ import contextlib
 import logging
 import sqlite3
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ from enginery.store.records import BUFFERS, KEYS, NESTED, TIMES
 from enginery.store.tables import COLUMNS, LaterVersionError, prepare, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from enginery.store.queries import Query
 
@@ -36,6 +37,8 @@ PATIENCE: Final = 10_000
 CHECKED: Final = 64 << 20
 #: Values that one statement may name.
 MOST_NAMED: Final = 500
+#: Rows of one statement. Each statement lets other threads go on, and then has to wait for them.
+AT_ONCE: Final = 100
 _PLAIN: Final = frozenset(KEYS) - frozenset(NESTED) - frozenset(BUFFERS)
 _COMPARISONS: Final = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">=", "$eq": "="}
 _encode = msgspec.msgpack.encode
@@ -90,21 +93,34 @@ class SQLiteDB:
 
     def update_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
         """See ``TaskStore``; likewise the others."""
-        rows: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+        # Hot: once per task where a database is used. Bench: durable.
+        rows: dict[tuple[str, ...], list[list[Any]]] = {}
+        layouts: dict[tuple[str, ...], tuple[list[tuple[str, Callable[[Any], Any] | None]], list[list[Any]]]] = {}
         for msg_id, changes in records.items():
-            given = {**changes, "msg_id": msg_id}
-            columns = tuple(column for column in COLUMNS if column in given)
-            rows.setdefault(columns, []).append(tuple(_stored(column, given[column]) for column in columns))
+            keys = tuple(changes)
+            if keys not in layouts:
+                columns = tuple(column for column in COLUMNS if column in changes and column != "msg_id")
+                layout = [(column, _PACKED.get(column)) for column in columns]
+                layouts[keys] = layout, rows.setdefault(("msg_id", *columns), [])
+            layout, mine = layouts[keys]
+            cells = [
+                value if (value := changes[column]) is None or pack is None else pack(value) for column, pack in layout
+            ]
+            mine.append([msg_id, *cells])
         with self._transaction():
             for columns, values in rows.items():
-                self._db.executemany(self._upsert(columns), values)
+                whole = len(values) - len(values) % AT_ONCE
+                for at in range(0, whole, AT_ONCE):
+                    self._db.execute(self._upsert(columns, AT_ONCE), [*chain(*values[at : at + AT_ONCE])])
+                self._db.executemany(self._upsert(columns), values[whole:])
 
-    def _upsert(self, columns: tuple[str, ...]) -> str:
+    def _upsert(self, columns: tuple[str, ...], count: int = 1) -> str:
         names, places = ", ".join(columns), ", ".join("?" * len(columns))
         changes = ", ".join(f"{column}=excluded.{column}" for column in columns if column != "msg_id")
         action = f"UPDATE SET {changes}" if changes else "NOTHING"
         table = quoted(self.table)
-        return f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT (msg_id) DO {action}"  # noqa: S608 - our names
+        rows = ", ".join([f"({places})"] * count)
+        return f"INSERT INTO {table} ({names}) VALUES {rows} ON CONFLICT (msg_id) DO {action}"  # noqa: S608 - our names
 
     def drop_records(self, query: Query) -> int:
         """See ``TaskStore``."""
@@ -204,12 +220,11 @@ def _is_orderly(key: str, value: object) -> bool:
     return isinstance(value, str) and value.isprintable() and value.isascii()
 
 
-def _stored(column: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if column in TIMES:
-        return value.timestamp()
-    return _encode(value) if column in NESTED or column in BUFFERS else value
+#: How values of columns become what the database keeps, where they are not that already.
+_PACKED: Final[dict[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(TIMES, datetime.timestamp),
+    **dict.fromkeys((*NESTED, *BUFFERS), _encode),
+}
 
 
 def _loaded(column: str, value: Any) -> Any:

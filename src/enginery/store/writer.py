@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("enginery.controller")
 
 #: Records and bytes that may wait to be written.
-MOST_RECORDS: Final = 50_000
+MOST_RECORDS: Final = 20_000
 MOST_BYTES: Final = 256 << 20
 #: Records written in one transaction.
 TRANSACTION: Final = 10_000
