@@ -18,6 +18,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "enginery"
 #: Floor of each room. A file may import from its own room and from rooms on lower floors.
 FLOORS = {
     "_version": 0,
+    "descriptions": -1,  # with these two the errors are told
+    "error_texts": -1,
     "errors": 0,
     "wire": 1,
     "net": 1,

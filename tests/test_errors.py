@@ -1,4 +1,4 @@
-"""How exceptions are described, rebuilt, grouped and shown."""
+"""The exception tree: what each tells, how it is shown, and how it comes out of words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from enginery.errors import (
     EngineError,
     RemoteError,
     collect_exceptions,
-    describe_exception,
     exception_from_fault,
     unwrap_exception,
     wrap_exception,
@@ -113,27 +112,6 @@ def test_the_host_is_named_where_it_is_known():
 # --- several engines -----------------------------------------------------------------------------------------------
 
 
-def test_engines_that_said_the_same_are_shown_once():
-    error = CompositeError("one or more exceptions", [element(remote(i)) for i in range(8)])
-    assert "engines 0-7 said the same" in str(error)
-    assert str(error).count("ZeroDivisionError") == 1
-    assert sum("Traceback" in line for line in error.render_traceback()) == 1
-
-
-def test_addresses_of_objects_do_not_make_a_difference():
-    elements = [element(remote(i, evalue=f"<object at 0x7f00{i:08x}>")) for i in range(4)]
-    assert "engines 0-3 said the same" in str(CompositeError("", elements))
-
-
-def test_gaps_in_the_engines_are_shown():
-    error = CompositeError("", [element(remote(i)) for i in (0, 1, 2, 5, 7, 8)])
-    assert "engines 0-2,5,7-8 said the same" in str(error)
-
-
-def test_several_tasks_of_one_engine_are_counted():
-    assert "3 tasks on engine 2 said the same" in str(CompositeError("", [element(remote(2)) for _ in range(3)]))
-
-
 def test_only_so_many_different_tracebacks_are_shown():
     error = CompositeError("many", [element(remote(i, evalue=f"number {i}")) for i in range(10)])
     assert str(error).count("ZeroDivisionError: number") == 4
@@ -192,77 +170,6 @@ def test_errors_that_were_shown_show_their_number_only():
 
 def failing():
     return 1 / 0
-
-
-def described(function):
-    try:
-        function()
-    except BaseException as error:
-        return describe_exception(error)
-    raise AssertionError
-
-
-def test_an_exception_is_described():
-    ename, evalue, text = described(failing)
-    assert (ename, evalue) == ("ZeroDivisionError", "division by zero")
-    assert "return 1 / 0" in text
-    assert text.endswith("ZeroDivisionError: division by zero\n")
-
-
-def test_frames_of_this_package_above_the_users_are_hidden():
-    def machinery():
-        collect_exceptions(Results())
-
-    class Results:
-        def __iter__(self):
-            raise ValueError("from the user's code")
-
-    namespace = {"collect_exceptions": collect_exceptions, "Results": Results}
-    exec(compile("def run():\n    collect_exceptions(Results())", errors.__file__, "exec"), namespace)
-    try:
-        namespace["run"]()
-    except ValueError as error:
-        error = error.with_traceback(error.__traceback__.tb_next)  # the test's own frame
-        text = describe_exception(error)[2]
-    assert "in __iter__" in text
-    assert errors.__file__ not in text
-    assert errors.__file__ in described(machinery)[2], "frames below the user's code stay"
-
-
-def test_causes_are_described_too():
-    def chained():
-        try:
-            failing()
-        except ZeroDivisionError as error:
-            raise RuntimeError("second") from error
-
-    text = described(chained)[2]
-    assert "in failing" in text
-    assert "direct cause" in text
-
-
-def test_broken_exceptions_are_described_all_the_same():
-    class Broken(Exception):
-        def __str__(self):
-            raise RuntimeError
-
-    def broken():
-        raise Broken
-
-    ename, evalue, text = described(broken)
-    assert ename == "Broken"
-    assert "RuntimeError" in evalue
-    assert "broken" in text
-
-
-def test_endless_texts_are_shortened():
-    def endless():
-        raise ValueError("x" * 10_000_000)
-
-    _, evalue, text = described(endless)
-    assert len(evalue) < 200_000
-    assert len(text) < 400_000
-    assert "characters left out" in evalue
 
 
 def test_wrapping_and_unwrapping():

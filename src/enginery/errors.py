@@ -22,39 +22,27 @@
             └── AlreadyDisplayedError                … and the user has seen it
 
 Every exception here survives pickling with its attributes. Exceptions of user code never travel as objects: they are
-described in words on the engine (``describe_exception``) and become a ``RemoteError`` on the client.
+described in words on the engine (``enginery.descriptions``) and become a ``RemoteError`` on the client.
 """
 
 from __future__ import annotations
 
 import builtins
-import re
 import sys
-import traceback as tracebacks
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
+
+from enginery.descriptions import describe_exception
+from enginery.error_texts import element, grouped, headline, left_out, render, without_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
 
-#: What an exception looks like in a ``CompositeError``: ename, evalue, traceback, engine_info.
-Element = tuple[str, str, str, "dict[str, object]"]
+    from enginery.error_texts import Element
+
 _Results = TypeVar("_Results")
 
 #: The builtin, under the name by which it has always been imported from here.
 TimeoutError = builtins.TimeoutError
-
-#: Longest text of an exception, and longest traceback, that is sent; what is cut out is the middle.
-LONGEST: Final = 100_000
-
-#: What differs between texts that say the same: addresses of objects, numbers of cells.
-_PARTICULARS: Final = re.compile(r"\b0x[0-9a-fA-F]{4,}\b|(?<=<ipython-input-)\d+(?=-)")
-#: Files whose frames stand above the user's: this package, and what runs coroutines and cells for it.
-_MACHINERY: Final = re.compile(
-    re.escape(__file__.removesuffix("errors.py"))
-    + r"|[\\/]asyncio[\\/]\w+\.py$|[\\/]IPython[\\/]core[\\/]\w+\.py$|^<frozen (runpy|importlib)"
-)
-_HANDLER: Final = re.compile(re.escape(__file__.removesuffix("errors.py")) + r"engine[\\/]interrupts\.py$")
 
 
 class IPythonError(Exception):
@@ -193,14 +181,14 @@ class RemoteError(KernelError):
 
     def __str__(self) -> str:
         """Engine label, class and text of the original: ``[0:apply]: ZeroDivisionError: division by zero``."""
-        return _headline(self.ename, self.evalue, self.engine_info)
+        return headline(self.ename, self.evalue, self.engine_info)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}[{self.engine_info.get('engine_id', '')}]:{self.ename}({self.evalue})>"
 
     def render_traceback(self, excid: int | None = None) -> list[str]:  # noqa: ARG002 - composite errors use it
         """Return the remote traceback as lines, the first one naming the engine. ``excid`` is not used here."""
-        return _render(self.ename, self.evalue, self.traceback, self.engine_info)
+        return render(self.ename, self.evalue, self.traceback, self.engine_info)
 
     def _render_traceback_(self) -> list[str]:
         """IPython calls this instead of showing the local frames, which say nothing about the error."""
@@ -225,17 +213,17 @@ class CompositeError(RemoteError):
     def __init__(self, msg: str, elist: Iterable[Element] = ()) -> None:
         super().__init__("CompositeError", msg)
         self.msg = msg
-        self.elist = [_element(entry) for entry in elist]
+        self.elist = [element(entry) for entry in elist]
         self.args = (msg, self.elist)
         if self.elist:
             self.__notes__ = ["\n".join(self.render_traceback())]
 
     def __str__(self) -> str:
         """Message, then a line per different exception."""
-        groups = _grouped(self.elist)
+        groups = grouped(self.elist)
         lines = [self.msg]
-        lines += [f"{_headline(*_without_traceback(group[0]), who=group)}" for group in groups[: self.tb_limit]]
-        lines += _left_out(groups[self.tb_limit :])
+        lines += [f"{headline(*without_traceback(group[0]), who=group)}" for group in groups[: self.tb_limit]]
+        lines += left_out(groups[self.tb_limit :])
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -247,14 +235,14 @@ class CompositeError(RemoteError):
         Raises IndexError if there is no exception of that number.
         """
         if excid is not None:
-            return _render(*self._pick(excid))
-        groups = _grouped(self.elist)
+            return render(*self._pick(excid))
+        groups = grouped(self.elist)
         lines: list[str] = []
         for group in groups[: self.tb_limit]:
             if lines:
                 lines.append("")
-            lines += _render(*group[0], who=group)
-        return lines + _left_out(groups[self.tb_limit :])
+            lines += render(*group[0], who=group)
+        return lines + left_out(groups[self.tb_limit :])
 
     def raise_exception(self, excid: int = 0) -> NoReturn:
         """Raise exception number ``excid`` as a ``RemoteError``. Raises IndexError if there is none."""
@@ -287,7 +275,7 @@ class AlreadyDisplayedError(RemoteError):
         return [self.evalue]
 
 
-# --- from exceptions to words, and back ----------------------------------------------------------------------------
+# --- from words to exceptions, and back ----------------------------------------------------------------------------
 
 _BY_NAME: Final[dict[str, type[IPythonError]]] = {
     cls.__name__: cls
@@ -338,34 +326,6 @@ def exception_from_fault(
     if traceback:
         error.add_note(traceback.rstrip())
     return error
-
-
-def describe_exception(error: BaseException) -> tuple[str, str, str]:
-    """Describe an exception of user code: class name, text, formatted traceback. Never raises.
-
-    The frames between the engine's loop and the user's code are left out, here and in chained exceptions; frames of
-    this package further down (the user's code called it) stay. Call it where the exception was caught, as source
-    lines are read now.
-    """
-    ename = type(error).__name__
-    try:
-        evalue = _shortened(str(error))
-    except BaseException as trouble:  # a broken __str__ must not hide the exception, whatever it raises
-        evalue = f"<no text: str() of it raised {type(trouble).__name__}>"
-    try:
-        told = tracebacks.TracebackException(type(error), error, error.__traceback__, lookup_lines=False, compact=True)
-        _hide_machinery(told)
-        text = "".join(told.format())
-    except BaseException as trouble:  # likewise
-        text = f"{ename}: {evalue}\n(its traceback could not be formatted: {type(trouble).__name__})\n"
-    return ename, evalue, _shortened(text)
-
-
-def user_traceback(traceback: TracebackType | None) -> TracebackType | None:
-    """The same traceback without the leading frames of machinery. None if nothing is left."""
-    while traceback is not None and _MACHINERY.search(traceback.tb_frame.f_code.co_filename):
-        traceback = traceback.tb_next
-    return traceback
 
 
 def wrap_exception(engine_info: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -424,121 +384,6 @@ def paint_with(paint: Callable[[str], str]) -> None:
     """Have IPython show remote tracebacks as ``paint(text)`` from now on."""
     global _paint  # noqa: PLW0603 - there is one session that shows them
     _paint = paint
-
-
-# --- how errors read -----------------------------------------------------------------------------------------------
-
-
-def _label(info: Mapping[str, object], who: Sequence[Element] = ()) -> str:
-    """``[3:apply]``, or ``[0-7:apply]`` for a group of engines. Without any knowledge: nothing."""
-    engines = _engines(who) if len(who) > 1 else str(info.get("engine_id", ""))
-    method = str(info.get("method", ""))
-    return f"[{engines}:{method}]" if engines or method else ""
-
-
-def _headline(ename: str, evalue: str, info: Mapping[str, object], who: Sequence[Element] = ()) -> str:
-    label = _label(info, who)
-    return f"{label + ': ' if label else ''}{ename}: {evalue}{_said_the_same(who)}"
-
-
-def _render(ename: str, evalue: str, text: str, info: Mapping[str, object], who: Sequence[Element] = ()) -> list[str]:
-    if not text:
-        return [_headline(ename, evalue, info, who)]
-    label = _label(info, who)
-    place = f" on {info['host']}" if info.get("host") and len(who) <= 1 else ""
-    first = f"{label}{place}{_said_the_same(who)}"
-    return [first, *text.splitlines()] if first else text.splitlines()
-
-
-def _said_the_same(who: Sequence[Element]) -> str:
-    """For a group of more than one: `` (engines 0-7 said the same)``."""
-    if len(who) <= 1:
-        return ""
-    known = {info["engine_id"] for *_, info in who if info.get("engine_id") is not None}
-    if not known:
-        return f" ({len(who)} said the same)"
-    count = f"{len(who)} tasks on " if len(who) > len(known) else ""
-    return f" ({count}engine{'s' if len(known) > 1 else ''} {_engines(who)} said the same)"
-
-
-def _engines(who: Sequence[Element]) -> str:
-    """Ids of the engines of a group."""
-    found = {info.get("engine_id") for *_, info in who} - {None}
-    numbers = id_ranges(engine for engine in found if isinstance(engine, int))
-    return ",".join(filter(None, [numbers, *sorted(str(each) for each in found if not isinstance(each, int))]))
-
-
-def id_ranges(ids: Iterable[int]) -> str:
-    """Ids as people write them, runs of neighbours joined: ``0-3,7``."""
-    runs: list[list[int]] = []
-    for number in sorted(ids):
-        if runs and runs[-1][1] == number - 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
-
-
-def general(text: str) -> str:
-    """Text without what differs between engines that say the same: addresses of objects, numbers of cells."""
-    return _PARTICULARS.sub("…", text)
-
-
-def _grouped(elist: Sequence[Element]) -> list[list[Element]]:
-    """Exceptions that say the same, but for addresses of objects, together; in order of first appearance."""
-    groups: dict[tuple[str, str, str], list[Element]] = {}
-    for entry in elist:
-        ename, evalue, text, _ = entry
-        groups.setdefault((ename, general(evalue), general(text)), []).append(entry)
-    return list(groups.values())
-
-
-def _left_out(groups: Sequence[Sequence[Element]]) -> list[str]:
-    if not groups:
-        return []
-    count = sum(map(len, groups))
-    return [f".... {count} more exception{'s' if count > 1 else ''} ...", "(see all of them in .elist)"]
-
-
-def _element(entry: Sequence[object]) -> Element:
-    ename, evalue, text, info = entry
-    return str(ename), str(evalue), str(text or ""), dict(info) if isinstance(info, dict) else {}
-
-
-def _without_traceback(entry: Element) -> tuple[str, str, dict[str, object]]:
-    ename, evalue, _, info = entry
-    return ename, evalue, info
-
-
-def _hide_machinery(told: tracebacks.TracebackException) -> None:
-    """Drop the leading frames of machinery, in chained and grouped exceptions as well."""
-    waiting: list[tracebacks.TracebackException | None] = [told]
-    seen: set[int] = set()
-    while waiting:
-        each = waiting.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        theirs = next(
-            (number for number, frame in enumerate(each.stack) if not _MACHINERY.search(frame.filename)),
-            len(each.stack),
-        )
-        del each.stack[:theirs]
-        # The handler of an interrupt stands on top of the user's frame that was interrupted.
-        handler = next((number for number, frame in enumerate(each.stack) if _HANDLER.search(frame.filename)), None)
-        if handler:
-            del each.stack[handler:]
-        waiting += [each.__cause__, each.__context__, *(each.exceptions or ())]
-
-
-def _shortened(text: str) -> str:
-    """The text as it can be sent: not too long, and without halves of characters, as broken names of files have them."""
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    if len(text) <= LONGEST:
-        return text
-    kept = LONGEST // 2
-    return f"{text[:kept]}\n... {len(text) - 2 * kept} characters left out ...\n{text[-kept:]}"
 
 
 def _number(value: object) -> int | None:

@@ -115,7 +115,7 @@ class TestEngines:
         scene.cluster.start_engines_sync(1)
         rc.wait_for_engines(1, timeout=PATIENCE)
         queued.abort(interrupt=True)
-        queued.wait(PATIENCE)
+        assert queued.wait(PATIENCE)
 
     def test_in_the_middle_of_large_transfers(self, scene):
         rc = scene.rc

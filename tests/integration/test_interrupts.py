@@ -154,6 +154,35 @@ def test_aborting_with_interrupt_ends_what_runs(rc, lv):
         result.get(PATIENCE)
 
 
+def abort_the_next_as_it_begins():
+    """Have the abort of the task after this one come between being taken from the queue and being run."""
+    from enginery.engine.current import find
+    from enginery.wire.messages import Abort
+
+    runner = find("this test")
+    member, link = runner._member, runner._link
+    take = member.take
+
+    def take_and_abort():
+        held = take()
+        if held is not None:
+            member.take = take
+            with link.line.lock:
+                member.heard(Abort([held.task.id], True), [])
+                task, member.interrupt = member.interrupt, 0
+                link.interrupt(task)
+        return held
+
+    member.take = take_and_abort
+
+
+def test_aborting_what_is_just_about_to_run(rc):
+    rc[0].apply_sync(abort_the_next_as_it_begins)
+    with pytest.raises(TaskAborted):
+        rc[0].apply_async(time.sleep, 600).get(PATIENCE)
+    assert rc[0].apply_sync(int) == 0
+
+
 # --- who does not heed them -------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from enginery.errors import describe_exception
+from enginery.descriptions import describe_exception
 from enginery.wire.callables import unpack_function
 from enginery.wire.serialize import pack, unpack_call
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import msgpack
 
-from enginery.errors import general, id_ranges
+from enginery.error_texts import general, id_ranges
 
 if TYPE_CHECKING:
     from enginery.wire.messages import Output

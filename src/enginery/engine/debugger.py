@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Final
 
-from enginery.errors import describe_exception, user_traceback
+from enginery.descriptions import describe_exception, user_traceback
 
 if TYPE_CHECKING:
     from types import FrameType

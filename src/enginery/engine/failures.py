@@ -13,7 +13,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from enginery.errors import UnmetDependency, user_traceback
+from enginery.descriptions import user_traceback
+from enginery.errors import UnmetDependency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

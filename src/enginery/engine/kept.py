@@ -13,7 +13,8 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from enginery.core.sharing import WORTH, put_together
-from enginery.errors import EngineError, describe_exception
+from enginery.descriptions import describe_exception
+from enginery.errors import EngineError
 from enginery.wire import messages as m
 from enginery.wire.kept import Table, describe, size_of
 from enginery.wire.serialize import pack, unpack

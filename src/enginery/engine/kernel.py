@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import msgpack
 
 from enginery._version import __version__
+from enginery.descriptions import describe_exception
 from enginery.engine.current import find
 from enginery.engine.interrupts import wake_main_thread
-from enginery.errors import describe_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

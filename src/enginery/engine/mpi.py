@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from enginery.errors import describe_exception
+from enginery.descriptions import describe_exception
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from enginery.descriptions import describe_exception
 from enginery.engine import mpi
 from enginery.engine.capture import Capture, can_capture
 from enginery.engine.current import become
@@ -17,7 +18,6 @@ from enginery.engine.link import UNREACHED, Link
 from enginery.engine.namespace import Namespace
 from enginery.engine.output import Stream
 from enginery.engine.runner import Runner
-from enginery.errors import describe_exception
 from enginery.net.publish import publish
 from enginery.net.reach import explain
 from enginery.wire.messages import Bye

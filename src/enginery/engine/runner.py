@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from msgspec import msgpack
 
 from enginery.core.sharing import WORTH
+from enginery.descriptions import describe_exception
 from enginery.engine.cells import Cells
 from enginery.engine.failures import Failures
 from enginery.engine.interrupts import Interrupts, wake_main_thread
 from enginery.engine.kept import Kept, ValueLost
 from enginery.engine.output import Outputs
-from enginery.errors import UnmetDependency, describe_exception
+from enginery.errors import UnmetDependency
 from enginery.wire.callables import unpack_function
 from enginery.wire.exceptions import pack_exception
 from enginery.wire.messages import LACKS, Action, Fault, Result, Status
@@ -195,6 +196,8 @@ class Runner:
             if task.options is not None and task.options.names and not held.direct:
                 self._check_names(task.options.names)
             self._interruptible = True
+            if member.aborted and number in member.aborted:  # since it was taken: that interrupt came too early
+                raise KeyboardInterrupt
             value = self._apply(held) if task.action == _APPLY else self._actions[task.action](held)
             if task.options is not None and task.options.keep:
                 value = self.kept.keep(number, value)

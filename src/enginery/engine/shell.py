@@ -29,7 +29,7 @@ from traitlets import Type
 from traitlets.config import Config
 from traitlets.config.loader import DeferredConfigString
 
-from enginery.errors import describe_exception
+from enginery.descriptions import describe_exception
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

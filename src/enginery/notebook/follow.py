@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from enginery.client import showing
 from enginery.client.progress import Progress
-from enginery.errors import AlreadyDisplayedError, RemoteError, id_ranges
+from enginery.error_texts import id_ranges
+from enginery.errors import AlreadyDisplayedError, RemoteError
 from enginery.notebook.render import say
 
 if TYPE_CHECKING:
