@@ -168,7 +168,7 @@ def holders(scheduler, actions):
     sent = [
         (number, task.id) for _, number, message, _ in actions if type(message) is m.Assign for task in message.tasks
     ]
-    assert len(set(task for _, task in sent)) == len(sent), f"sent twice: {sent}"
+    assert len({task for _, task in sent}) == len(sent), f"sent twice: {sent}"
     return sent
 
 
