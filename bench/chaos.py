@@ -2,6 +2,7 @@
 
     python bench/chaos.py                          five minutes, 10,000 tasks
     python bench/chaos.py --seconds 60 --tasks 2000 --seed 4711
+    python bench/chaos.py --folder /tmp/chaos      keeps what the programs wrote, to be looked at
 
 Every one to five seconds something happens to one process or connection, drawn from the seed: the durable controller or
 an engine is killed (SIGKILL) or stopped for a while (SIGSTOP, SIGCONT), or all connections of the client or of the engines
@@ -25,6 +26,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -41,6 +43,8 @@ PAUSE = (1.0, 5.0)
 STOPPED = (0.2, 3.0)
 #: Seconds until everything has to be over once nothing goes wrong any more, or for a program to start.
 PATIENCE = 120.0
+#: Seconds before and after the beginnings of a task with which something is wrong, from which all mishaps are told.
+NEAR: Final = 10.0
 #: How long a task takes at most, in seconds.
 LONGEST = 0.05
 
@@ -49,7 +53,7 @@ def mark(folder, number, seconds):
     """Leave a mark that outlives this process, then take some time."""
     import os, time
     handle = os.open(os.path.join(folder, "marks"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(handle, b"%d\\n" % number)
+    os.write(handle, b"%d %d %.3f\\n" % (number, os.getpid(), time.time()))
     os.close(handle)
     time.sleep(seconds)
     return number
@@ -60,7 +64,7 @@ def mark(folder, number, seconds):
 class Tally:
     """What was seen."""
 
-    mishaps: Counter[str] = field(default_factory=Counter)
+    mishaps: list[tuple[float, str]] = field(default_factory=list)  #: when, by the time of day, and what
     recoveries: list[float] = field(default_factory=list)
     replies: Counter[int] = field(default_factory=Counter)
 
@@ -136,8 +140,11 @@ class Mishaps:
     def strike(self) -> None:
         """Let one of them happen."""
         mishap = self._chance.choice(self._all)
-        self._tally.mishaps[mishap.__name__] += 1
+        self._note(mishap.__name__)
         mishap()
+
+    def _note(self, what: str) -> None:
+        self._tally.mishaps.append((time.time(), what))
 
     def kill_controller(self) -> None:
         """SIGKILL; another one is started at once. Measures the time until the client hears it."""
@@ -202,41 +209,61 @@ def run(bed: Bed, *, seconds: float, tasks: int, chance: random.Random, tally: T
     return results
 
 
+Beginnings = dict[int, list[tuple[float, int]]]
+
+
+def beginnings(folder: Path) -> Beginnings:
+    """When each task has begun, by the time of day, and in which process."""
+    begun: Beginnings = {}
+    for line in (folder / "marks").read_text().splitlines():
+        number, pid, when = line.split()
+        begun.setdefault(int(number), []).append((float(when), int(pid)))
+    return begun
+
+
+def judge(number: int, result: AsyncResult, retries: int, times: int, tally: Tally) -> list[str]:
+    """What is wrong with one task that has begun so many times."""
+    if not result.done():
+        return [f"unresolved: {result.why()}"]
+    wrong = []
+    error = result.exception()
+    if error is not None and not isinstance(error, EngineError):
+        wrong.append(f"lost: ended in {error!r}")
+    if error is None and (result.get() != number or not times):
+        wrong.append(f"lost: gave {result.get()!r} and has begun {times} times")
+    if times > 1 + retries:
+        wrong.append(f"begun {times} times with {retries} retries")
+    if tally.replies[number] > 1:
+        wrong.append(f"{tally.replies[number]} replies")
+    return wrong
+
+
 def check(folder: Path, results: list[tuple[AsyncResult, int]], tally: Tally) -> dict[str, object]:
     """Read what became of each task. What is listed under ``wrong`` must not be."""
     deadline = time.monotonic() + PATIENCE
     for result, _ in results:
         result.wait(max(0.0, deadline - time.monotonic()))
-    begun = Counter(int(line) for line in (folder / "marks").read_text().split())
+    begun = beginnings(folder)
     wrong: list[str] = []
-    failed = 0
     for number, (result, retries) in enumerate(results):
-        if not result.done():
-            wrong.append(f"task {number} is unresolved: {result.why()}")
-            continue
-        error = result.exception()
-        failed += error is not None
-        if error is not None and not isinstance(error, EngineError):
-            wrong.append(f"task {number} ended in {error!r}")
-        if error is None and (result.get() != number or not begun[number]):
-            wrong.append(f"task {number} gave {result.get()!r} and has begun {begun[number]} times")
-        if begun[number] > 1 + retries:
-            wrong.append(f"task {number} has begun {begun[number]} times with {retries} retries")
-        if tally.replies[number] > 1:
-            wrong.append(f"task {number} has {tally.replies[number]} replies")
+        times = begun.get(number, [])
+        found = judge(number, result, retries, len(times), tally)
+        if found:
+            around = [each for each in tally.mishaps if any(abs(each[0] - when) < NEAR for when, _ in times)]
+            wrong += [
+                f"task {number}: {each}; begun {times}, ended {result.metadata}, around {around}" for each in found
+            ]
+    recoveries = tally.recoveries or [0.0]
     return {
         "tasks": len(results),
         "accepted": sum(result.accepted for result, _ in results),
-        "unresolved": sum(not result.done() for result, _ in results),
-        "lost": sum("ended in" in each or "has begun 0" in each for each in wrong),
+        "unresolved": sum(": unresolved" in each for each in wrong),
+        "lost": sum(": lost" in each for each in wrong),
         "doubled replies": sum(count > 1 for count in tally.replies.values()),
-        "failed with their engine": failed,
-        "begun again": sum(count > 1 for count in begun.values()),
-        "mishaps": dict(tally.mishaps),
-        "back after": {
-            "median": round(statistics.median(tally.recoveries), 2) if tally.recoveries else None,
-            "longest": round(max(tally.recoveries, default=0.0), 2),
-        },
+        "failed with their engine": sum(result.done() and result.exception() is not None for result, _ in results),
+        "begun again": sum(len(times) > 1 for times in begun.values()),
+        "mishaps": Counter(what for _, what in tally.mishaps),
+        "back after": {"median": round(statistics.median(recoveries), 2), "longest": round(max(recoveries), 2)},
         "wrong": wrong,
     }
 
@@ -248,14 +275,17 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--engines", type=int, default=4)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
+    parser.add_argument("--folder", type=Path, help="of the run, to be kept; default: one that is removed")
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}", flush=True)
     tally, chance = Tally(), random.Random(chosen.seed)
     with tempfile.TemporaryDirectory(prefix="enginery-chaos-") as name:
-        bed = Bed(Path(name), chosen.engines)
+        folder = chosen.folder or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        bed = Bed(folder, chosen.engines)
         try:
             results = run(bed, seconds=chosen.seconds, tasks=chosen.tasks, chance=chance, tally=tally)
-            report = check(Path(name), results, tally)
+            report = check(folder, results, tally)
         finally:
             bed.close()
     print(json.dumps(report, indent=2))

@@ -77,6 +77,8 @@ WORKLOADS = {
     "fairness": Workload("fairness.py", {"seconds": 4.0}, None, ("enginery",)),
     "retried": Workload("retried.py", {}, None, ("enginery", "ipyparallel")),
     "million": Workload("million.py", {"warm": 100_000, "tasks": 1_000_000}, None, ("enginery",)),
+    "capped": Workload("capped.py", {"tasks": 1_000_000, "megabytes": 512}, None, ("enginery",)),
+    "durable": Workload("durable.py", {"seconds": 4.0, "queued": 100_000}, None, ("enginery",)),
     "memory": Workload("memory.py", {"few": 2, "many": 6}, None),
 }
 

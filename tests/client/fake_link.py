@@ -142,6 +142,9 @@ class FakeLink:
     def expect(self, tasks: Any, sink: Any) -> None:
         """Nothing will come: there are no records here."""
 
+    def follow(self, texts: Any) -> None:
+        """Nobody takes this controller's place."""
+
     def expect_no_more(self, tasks: Any) -> None:
         """See ``expect``."""
 

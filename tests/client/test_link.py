@@ -262,7 +262,7 @@ class TestQuestions:
             controller.say(m.Answer(controller.expect(kind).number, "late"))
         controller.say(m.Ping(1))
         controller.expect(m.Pong)
-        assert link._requests.answers == {}
+        assert link._requests.asked.answers == {}
 
     def test_what_cannot_be_sent_is_said_at_once_and_harms_nothing(self, controller, link):
         for use in (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
 import subprocess
 import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -228,3 +230,27 @@ def test_it_grows_worth_a_new_beginning(path, monkeypatch):
     log.begin_anew([(Began(1), [])])
     assert not log.grown
     log.close()
+
+
+def test_a_new_beginning_on_a_full_disk_leaves_what_was_there(path, monkeypatch):
+    write(path, 3)
+    before = path.read_bytes()
+    log = LogFile(path)
+    write_there = room._write
+
+    def write_some(fd, parts):
+        write_there(fd, [b"".join(parts)[:20]])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(room, "_write", write_some)
+    log.start()
+    wait_until_saved(log, log.begin_anew([(Began(9), [])]))
+    assert log.failure.errno == errno.ENOSPC
+    log.close()
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["logbook"]
+
+
+def test_a_folder_where_nobody_makes_files_is_named():
+    with pytest.raises(LogbookError, match=r"'/proc/logbook' cannot be opened for writing"):
+        LogFile(Path("/proc/logbook"))

@@ -161,3 +161,51 @@ def test_clients_that_left_have_names(life):
     for each in (recall, again):
         (gone,) = each.departed.values()
         assert (gone.name, gone.session) == ("someone", "session")
+
+
+def holders(scheduler, actions):
+    """Which engines were sent which tasks."""
+    sent = [
+        (number, task.id) for _, number, message, _ in actions if type(message) is m.Assign for task in message.tasks
+    ]
+    assert len({task for _, task in sent}) == len(sent), f"sent twice: {sent}"
+    return sent
+
+
+def test_what_an_engine_was_to_be_sent_when_it_left_is_with_another_one_alone(life):
+    """Its task goes to an engine that is to be sent another one already: that message stands before its own."""
+    first, second = life.engines
+    (other,) = life.submit(1)
+    (number,) = life.submit(1)
+    gone = next(engine for engine in life.engines if number in engine.balanced)
+    stays = second if gone is first else first
+    assert list(stays.balanced) == [other]
+    life.scheduler.engine_left(gone.info.id, "killed", balanced=-1)
+    actions = life.scheduler.take_actions(NOW)
+    life.page += life.scheduler.logbook.take()
+    assert holders(life.scheduler, actions) == [(stays.info.id, other), (stays.info.id, number)]
+    _, scheduler = life.recalled()
+    assert list(scheduler.engines[stays.info.id].balanced) == [other, number]
+
+
+def test_what_an_engine_was_to_be_sent_when_it_said_hello_once_more_is_sent_once(life):
+    """Two hellos of one engine are heard in one turn, as after a controller was stopped, and a task between them."""
+    life.turn()
+    _, scheduler = life.recalled()
+    client = scheduler.clients[life.client.number]
+    for number in (0, 1):
+        scheduler.engine_recalled(number, [], NOW)
+    direct = m.Task(life.next_id + 1, 0, b"", b"payload")
+    scheduler.tasks_submitted(client, [m.Task(life.next_id, 0, b"", b"payload")], [], NOW)
+    (engine,) = [each for each in scheduler.engines.values() if each.balanced]
+    scheduler.requests_submitted(client, [m.Request([engine.info.id], direct)], [], NOW)
+    scheduler.engine_recalled(engine.info.id, [], NOW)
+    actions = scheduler.take_actions(NOW)
+    sent = holders(scheduler, actions)
+    assert sorted(task for _, task in sent) == [life.next_id, life.next_id + 1]
+    assert (engine.info.id, life.next_id + 1) in sent
+    given = {
+        task: entry.engine for entry, _ in scheduler.logbook.take() if type(entry) is book.Given for task in entry.ids
+    }
+    assert given == {task: number for number, task in sent}
+    check(scheduler)

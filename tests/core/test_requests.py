@@ -191,10 +191,10 @@ def test_engines_come_and_go(requests):
 def test_the_controller_is_answered_and_remembered(requests):
     requests.heard(m.Ping(5), [])
     assert said(requests) == [(m.Pong(5), [])]
-    requests.answers[3] = None
+    requests.asked.answers[3] = None
     requests.heard(m.Answer(3, "value"), [])
     requests.heard(m.Answer(4, "too late: nobody waits any more"), [])
-    assert {number: answer.value for number, answer in requests.answers.items()} == {3: "value"}
+    assert {number: answer.value for number, answer in requests.asked.answers.items()} == {3: "value"}
     requests.heard(m.Refused("Refused", "why"), [])
     assert requests.refused.reason == "why"
     requests.heard(m.Bye("the end"), [])

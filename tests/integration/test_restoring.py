@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -167,6 +168,28 @@ def test_records_of_tasks_of_a_client_that_does_not_come_back(house):
         assert all(before - timedelta(seconds=PATIENCE) < record["submitted"] < before for record in records)
 
 
+def test_what_has_not_ended_stands_in_the_logbook_and_is_found(archive, tmp_path):
+    with archive.connect() as rc:
+        rc.wait_for_engines(2, timeout=PATIENCE)
+        lv = rc.load_balanced_view()
+        done = lv.apply_async(abs, -1)
+        assert done.get(PATIENCE) == 1
+        with lv.temp_flags(after=lv.apply_async(time.sleep, 2.0), label="later"):
+            waiting = lv.apply_async(abs, -2)
+        assert waiting.wait_for_acceptance(PATIENCE)
+        for _ in range(2):
+            assert rc.hub_history()[:1] == done.msg_ids
+            assert rc.hub_history()[2:] == waiting.msg_ids
+            assert rc.db_query({"label": "later", "completed": None}, "msg_id") == [{"msg_id": waiting.msg_id}]
+            assert waiting.msg_id not in completed(tmp_path / "tasks.db")
+            archive.kill_controller()
+            archive.restart_controller()
+        assert waiting.get(PATIENCE) == 2
+        wait_until(lambda: waiting.msg_id in completed(tmp_path / "tasks.db"))
+        assert rc.hub_history()[2:] == waiting.msg_ids
+        assert rc.resubmit(waiting).get(PATIENCE) == 2
+
+
 def test_finished_tasks_stand_in_the_database(archive, tmp_path):
     with archive.connect() as rc:
         rc.wait_for_engines(2, timeout=PATIENCE)
@@ -183,3 +206,21 @@ def test_finished_tasks_stand_in_the_database(archive, tmp_path):
         assert rc.hub_history()[:2] == names
         assert rc.get_result(names).get(PATIENCE) == [1, 2]
         assert rc.result_status(names)["completed"] == names
+
+
+def test_who_asks_while_the_controller_is_killed_is_answered_by_the_next_one(house):
+    with house.connect() as owner, house.connect() as other:
+        owner.wait_for_engines(2, timeout=PATIENCE)
+        running = owner[0].apply_async(time.sleep, 1.0)
+        behind = owner[0].apply_async(abs, -2)
+        assert behind.wait_for_acceptance(PATIENCE)
+        found = other.get_result([running.msg_id, behind.msg_id])
+        house.kill_controller()
+        answers = []
+        asker = threading.Thread(target=lambda: answers.append(other.queue_status([0])))
+        asker.start()
+        house.restart_controller()
+        assert found.get(PATIENCE) == [None, 2]
+        asker.join(PATIENCE)
+        assert answers
+        assert behind.get(PATIENCE) == 2

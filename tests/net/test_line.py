@@ -426,6 +426,45 @@ class TestTheEnd:
         assert len(os.listdir("/proc/self/fd")) <= before
 
 
+def test_who_waits_goes_on_though_there_is_another_connection_before_it_looks(mind, peer, peer_end, monkeypatch):
+    """A loss ends the drive, and the own thread may have dialled again before the driver has asked whether it does."""
+    end, other_end = socket.socketpair()
+    other, again = Peer(other_end), threading.Event()
+    mind.lost = lambda _why: True
+    mind.redial = lambda: Stream(end)
+    line = Line(Stream(peer_end[0]), mind, name="own-thread")
+    drive, announce = line._drive, line.announce
+
+    def drive_slowly(predicate, deadline):
+        came = drive(predicate, deadline)
+        if not came:
+            assert again.wait(PATIENCE)
+        return came
+
+    def dialled(**given):
+        announce(**given)
+        if line._connections == 2:
+            again.set()
+
+    monkeypatch.setattr(line, "_drive", drive_slowly)
+    monkeypatch.setattr(line, "announce", dialled)
+    line.start()
+    try:
+        waiter = []
+        thread = threading.Thread(target=lambda: waiter.append(line.wait_for(lambda: mind.got, PATIENCE)))
+        thread.start()
+        while not line._driver.locked():
+            time.sleep(0.001)
+        peer.stop()
+        assert again.wait(PATIENCE)
+        say(line, mind, b"hello again")
+        thread.join(PATIENCE)
+        assert waiter == [True]
+    finally:
+        line.close()
+        other.stop()
+
+
 class TestCtrlC:
     def test_it_comes_through_and_the_line_is_as_good_as_before(self, line, mind):
         def interrupt():

@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 
 from enginery.cluster.cluster import Cluster
 from enginery.store.memory import DictDB
-from enginery.store.mongo import MongoDB
+from enginery.store.mongo import VERSION, MongoDB
 from enginery.store.queries import Query, in_order
 from enginery.store.records import KEYS
+from enginery.store.sqlite import SQLiteDB
 from enginery.wire.interactive import interactive
 from services.secantus import Secantus
 from store.records_of_tests import SAMPLES, all_pairs, expected, make_record, queries, records
@@ -67,17 +68,45 @@ def test_every_operator_on_every_pair_of_values(make_store, key):
         assert found == expected(documents.values(), query), query
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@pytest.fixture
+def answers(make_store):
+    return make_store("answers")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
 @given(given_records=records, query=queries)
-def test_the_same_answer_as_in_memory(make_store, given_records, query):
+def test_every_query_gives_the_same_answer_from_memory_sqlite_and_mongodb(answers, given_records, query):
     documents = {f"session_{at}": make_record(at, **fields) for at, fields in enumerate(given_records)}
-    mongo, memory = make_store("answers"), DictDB(record_limit=0)
-    mongo.drop_records(Query({}))
-    for store in (mongo, memory):
-        store.update_records(documents)
-    found, same = (in_order(store.find_records(Query(query), ALL)) for store in (mongo, memory))
-    assert found == same
-    assert {each["msg_id"] for each in found} == expected(documents.values(), query)
+    wanted = expected(documents.values(), query)
+    memory, sqlite = DictDB(record_limit=0, size_limit=0), SQLiteDB(":memory:")
+    try:
+        for store in (memory, sqlite, answers):
+            store.drop_records(Query({}))
+            store.update_records(documents)
+            found = in_order(store.find_records(Query(query), ALL))
+            assert found == in_order(memory.find_records(Query(query), ALL)), store
+            assert {each["msg_id"] for each in found} == wanted, store
+            assert all(each == documents[each["msg_id"]] for each in found), store
+        for store in (memory, sqlite, answers):
+            assert store.drop_records(Query(query)) == len(wanted), store
+            left = {each["msg_id"] for each in store.find_records(Query({}), ("msg_id",))}
+            assert left == documents.keys() - wanted, store
+    finally:
+        sqlite.close()
+
+
+def test_a_database_of_an_older_version_is_used_and_one_of_a_later_is_refused(make_store):
+    store = make_store("versions")
+    store.update_records({"session_1": make_record(1)})
+    meta = store._client["versions"]["task_meta"]
+    assert meta.find_one({"_id": "version"})["version"] == VERSION
+    meta.delete_one({"_id": "version"})  # as before versions were written down
+    again = make_store("versions")
+    assert again.find_records(Query({}), ALL) == [make_record(1)]
+    assert meta.find_one({"_id": "version"})["version"] == VERSION
+    meta.update_one({"_id": "version"}, {"$set": {"version": VERSION + 1}})
+    with pytest.raises(OSError, match=rf"'versions' .*is of version {VERSION + 1}.*Use the release that wrote it"):
+        make_store("versions")
 
 
 def test_functions_are_kept(make_store):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from enginery.store.queries import Query, in_order, selected, selection
+from enginery.store.queries import Query, in_order, selected, selection, together
 from enginery.store.records import BUFFERS, KEYS
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -74,6 +74,16 @@ def test_conditions_that_hold(condition, label):
 )
 def test_conditions_that_do_not_hold(condition, label):
     assert not Query({"label": condition}).matches({"label": label})
+
+
+def test_what_is_known_of_a_task_from_two_places_is_one_record(record):
+    live = [record(1, status=None), record(3, status=None)]
+    found = [record(2), record(1, status="ok")]
+    assert [(each["msg_id"], each["status"]) for each in together(live, found)] == [
+        ("session_1", "ok"),
+        ("session_2", "ok"),
+        ("session_3", None),
+    ]
 
 
 def test_numbers_are_compared_as_numbers():

@@ -209,6 +209,10 @@ class Link:
             raise ConnectionLost(self._lost)
         self._requests.outstanding.update(dict.fromkeys(tasks, sink))
 
+    def follow(self, texts: dict[int, str]) -> None:
+        """Have tasks of others, by the ids under which they are expected, waited for at a restored controller, too."""
+        self._requests.asked.follow(texts, self._requests.outstanding)
+
     def expect_no_more(self, tasks: Sequence[int]) -> None:
         """The question was in vain."""
         for task in tasks:
@@ -369,16 +373,15 @@ class Link:
     def _answer(self, question: m.Query | m.Signal | m.Shutdown, timeout: float | None) -> object:
         if self._lost is not None:
             raise ConnectionLost(self._lost)
-        answers, number = self._requests.answers, question.number
-        answers[number] = None
+        asked, number = self._requests.asked, question.number
         try:
-            self._requests.say(question)
+            self._requests.ask(question)
             self._wake()  # another thread may be the one that drives, and has nothing to send
-            if not self.wait_for(lambda: answers[number] is not None, timeout):
+            if not self.wait_for(lambda: asked.answers[number] is not None, timeout):
                 msg = f"The controller did not answer {type(question).__name__.lower()} within {timeout:g} s."
                 raise TimeoutError(msg)
         finally:
-            answer = answers.pop(number)
+            answer = asked.done(number)
         assert answer is not None
         if answer.error:
             raise _KINDS.get(answer.kind, ValueError)(answer.error)

@@ -125,6 +125,7 @@ class Records(Jobs):
         aliases = range(first, first + len(texts))
         for alias, result in zip(aliases, results, strict=True):
             self.link.expect([alias], result)
+        self.link.follow(dict(zip(aliases, texts, strict=True)))
         try:
             facts = self.link.ask("follow", {"ids": texts, "as": list(aliases)})
         except BaseException:

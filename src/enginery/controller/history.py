@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from enginery.store.queries import Query, in_order, selected, selection
+from enginery.store.queries import Query, selected, selection, together
 from enginery.store.records import KEYS, moment, record_of, size_of
 from enginery.wire import messages as m
 from enginery.wire.messages import CLIENT_SHIFT
@@ -111,22 +111,20 @@ class History:
 
     def _db_query(self, client: int, number: int, arguments: Mapping[str, Any], _now: float) -> None:
         query, keys = Query(arguments.get("query")), selection(arguments.get("keys"))
+        live = self._unfinished(query, keys)
+
+        wanted = tuple(dict.fromkeys((*keys, "submitted")))
 
         def then(found: list[Record]) -> list[Record]:
-            found = in_order([*self._unfinished(query, keys), *found])
+            found = together(live, found)
             if len(found) > MOST_RECORDS or sum(map(size_of, found)) > MOST_BYTES:
                 raise ValueError(
                     f"{len(found):,} records match, which is more than one answer may hold ({MOST_RECORDS:,} records, "
                     f"{MOST_BYTES >> 20} MiB). Ask for fewer: by time of submission, for instance."
                 )
-            return found
+            return [selected(record, keys) for record in found]
 
-        wanted = tuple(dict.fromkeys((*keys, "submitted")))
-
-        def cut(found: list[Record]) -> list[Record]:
-            return [selected(record, keys) for record in then(found)]
-
-        self._ask_store(client, number, "db_query", lambda store: store.find_records(query, wanted), cut)
+        self._ask_store(client, number, "db_query", lambda store: store.find_records(query, wanted), then)
 
     def _hub_history(self, client: int, number: int, _arguments: Mapping[str, Any], _now: float) -> None:
         query, keys = Query({}), ("msg_id", "submitted")
@@ -137,7 +135,7 @@ class History:
             number,
             "hub_history",
             lambda store: store.find_records(query, keys),
-            lambda found: [record["msg_id"] for record in in_order([*live, *found])],
+            lambda found: [record["msg_id"] for record in together(live, found)],
         )
 
     def _unfinished(self, query: Query, keys: Iterable[str]) -> list[Record]:

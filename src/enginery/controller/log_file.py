@@ -111,7 +111,8 @@ class LogFile:
         (form,) = _HEAD.unpack(data[len(MAGIC) : end])
         if form > FORM:
             raise LogbookError(
-                f"The logbook {str(self.path)!r} is of form {form}, and this release reads {FORM} at most."
+                f"The logbook {str(self.path)!r} is of form {form}, and this release reads {FORM} at most. Use the release "
+                "that wrote it, or move it away to begin with nothing."
             )
         for page in self._pages(data, end):
             _read_page(page, recall, self.path)
@@ -244,6 +245,11 @@ def _read_page(page: memoryview, recall: Recall, path: Path) -> None:
         except (msgspec.MsgspecError, struct.error) as error:
             msg = f"The logbook {str(path)!r} holds what this release cannot read: {error}. Use the release that wrote it."
             raise LogbookError(msg) from error
+        if isinstance(entry, logbook.Began) and entry.version > logbook.VERSION:
+            raise LogbookError(
+                f"The logbook {str(path)!r} is of version {entry.version}, and this release reads {logbook.VERSION} at "
+                "most. Use the release that wrote it, or move it away to begin with nothing."
+            )
         at += header_size
         frames: list[object] = []
         for size in sizes:

@@ -264,7 +264,8 @@ class Controller:
 
 def _open_store(options: ControllerOptions) -> Backlog | Writer | None:
     try:
-        return open_store(options.store, options.store_settings, options.profile_dir)
+        # What has not ended stands in the logbook, if there is one: to write it twice would take half of the time.
+        return open_store(options.store, options.store_settings, options.profile_dir, only_ended=options.restore)
     except (ImportError, AttributeError, TypeError) as error:
         msg = (
             f"The task store {options.store!r} cannot be made: {type(error).__name__}: {error}. It has to be the dotted "

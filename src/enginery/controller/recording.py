@@ -67,6 +67,7 @@ class Recorder:
         self._folder = folder
         self._read = partial(read_segment, folder)
         self._only_ended = keeper.only_ended
+        self._lasts = keeper.lasts
         self._offset = time.time() - time.monotonic()  #: what makes the time of day out of the loop's time
         self._heavy = False  #: there were large payloads, so all have to be weighed
         self._origins: OrderedDict[int, Origin] = OrderedDict()
@@ -228,7 +229,7 @@ class Recorder:
 
     def functions_come(self, bodies: dict[bytes, bytes]) -> None:
         """Functions have come. A store that lasts keeps them, so that tasks can be submitted again."""
-        if self._only_ended:
+        if not self._lasts:
             return
 
         def keep(store: Any) -> None:
@@ -244,7 +245,7 @@ class Recorder:
         journal = self._journal
         if not journal.ended:
             return
-        if self._only_ended and not now_or_never and journal.count < WAITING and not self._is_urgent():
+        if not self._lasts and not now_or_never and journal.count < WAITING and not self._is_urgent():
             return
         self._offset = time.time() - time.monotonic()
         ended = journal.take()

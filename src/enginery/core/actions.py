@@ -64,6 +64,18 @@ class Outbox:
             self._actions.append(Action(To.ENGINE, engine, *batch))
         return batch
 
+    def withdraw(self, engine: int) -> None:
+        """No task that an engine was to be sent in this turn goes to it: they are about to be seen to anew.
+
+        Otherwise it would get them all the same, and be written down as who has them.
+        """
+        self._assigns.pop(engine, None)
+        self._actions = [
+            each
+            for each in self._actions
+            if each.to != To.ENGINE or each.number != engine or type(each.message) is not Assign
+        ]
+
     def results(self, client: int, engine: int) -> tuple[list[Result], list[object]]:
         """The open batch of results from one engine for a client, to which the caller appends."""
         batch = self._results.get(client)

@@ -129,6 +129,7 @@ class Fleet:
         if engine is None:
             return
         self.departing = engine.info
+        scheduler.outbox.withdraw(number)
         scheduler.places.engine_left(engine, reason)
         homeless = scheduler.dealer.leave(engine)
         if engine.retiring:
@@ -155,6 +156,7 @@ class Fleet:
         scheduler = self._scheduler
         engine, held = scheduler.engines[number], set(holding)
         self.engine_returned(number, now)
+        scheduler.outbox.withdraw(number)  # if it says so for the second time, having heard nothing of the first
         known = held.intersection(engine.balanced) | held.intersection(engine.direct)
         strange = [task for task in holding if task not in known]
         stopping = [task for task in known if (rare := scheduler.book.rare.get(task)) is not None and rare.stopping]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from enginery.core.asked import FORGOTTEN, UNKNOWN, UNREMEMBERED, Asked, followed_by
 from enginery.core.kept import Kept
 from enginery.core.mail import UNCOUNTED, Mail
 from enginery.wire import messages as m
@@ -60,7 +61,7 @@ class Requests:
         """``wall`` tells the time of day, for the moment a result is received."""
         self.outstanding: dict[int, Sink] = {}
         self.engines: dict[int, m.EngineInfo] = {}
-        self.answers: dict[int, m.Answer | None] = {}  #: by number of the question; None while it is awaited
+        self.asked = Asked()
         self.welcome: m.Welcome | None = None
         self.refused: m.Refused | None = None
         self.goodbye: str | None = None  #: why the controller left, once it has said so
@@ -121,6 +122,10 @@ class Requests:
         """
         header = m.encode(message)
         self._outgoing.append(Aside(header) if type(message) in UNCOUNTED else header)
+
+    def ask(self, question: m.Query | m.Signal | m.Shutdown) -> None:
+        """Send a question; what is answered stands in ``asked.answers``. Raises as ``say``."""
+        self._outgoing.append(self.asked.ask(question))
 
     def unsent(self, tasks: Sequence[int]) -> set[int]:
         """Those of some tasks that still wait to be sent. Linear: for questions only."""
@@ -236,10 +241,7 @@ class Requests:
         elif type(message) is m.News:
             self._news(message)
         elif type(message) is m.Answer:
-            if message.number == _UNKNOWN:
-                self._are_unknown(message.value)
-            elif message.number in self.answers:  # else nobody waits for it any more
-                self.answers[message.number] = message
+            self._answered(message)
         elif type(message) is m.Missing:
             self._supply(message.digests)
         elif type(message) is m.Received:
@@ -333,27 +335,33 @@ class Requests:
         assert self.mail is not None
         self._stale = {id(item): item for item in tuple(self._outgoing) if type(item) is Aside}
         self.mail.restart([each for each in again if type(m.decode_from_client(each[0])) in _LASTING])
-        for number, answer in list(self.answers.items()):
-            if answer is None and number in self.answers:
-                self.answers[number] = m.Answer(
-                    number, error="The controller was restarted before it answered. Ask again."
-                )
+        headers = [item for item in tuple(self._outgoing) if type(item) is bytes]
+        followed = self.asked.followed(list(self.outstanding)) if welcome.resumed else {}
+        self._outgoing.extend(self.asked.again(headers, followed))
+        unsent = self.unsent(list(self.outstanding))
+        asked = [number for number in list(self.outstanding) if number not in unsent and number not in followed]
         if welcome.resumed:
             # A file cut short remembers less than was promised. By the time this is answered all that it knows to have
             # ended has arrived.
-            unsent = self.unsent(list(self.outstanding))
-            asked = [number for number in list(self.outstanding) if number not in unsent]
             for at in range(0, len(asked), MESSAGE_TASKS):
-                self.say(m.Query(_UNKNOWN, "unknown", {"tasks": asked[at : at + MESSAGE_TASKS]}))
+                self.say(m.Query(UNKNOWN, "unknown", {"tasks": asked[at : at + MESSAGE_TASKS]}))
         else:
-            unsent = self.unsent(list(self.outstanding))
-            fault = m.Fault("ConnectionLost", "ConnectionLost", _FORGOTTEN.format(before.epoch, welcome.epoch))
-            self.fail([number for number in list(self.outstanding) if number not in unsent], fault)
+            fault = m.Fault("ConnectionLost", "ConnectionLost", FORGOTTEN.format(before.epoch, welcome.epoch))
+            self.fail(asked, fault)
+
+    def _answered(self, answer: m.Answer) -> None:
+        if answer.number == UNKNOWN:
+            self._are_unknown(answer.value)
+        elif answer.number > UNKNOWN:
+            self.asked.heard(answer)
+        elif answer.error:  # there is nothing to be waited for
+            kind = answer.kind or "KernelError"
+            self.fail([followed_by(answer.number)], m.Fault(kind, kind, answer.error))
 
     def _are_unknown(self, tasks: object) -> None:
         """A controller that was restored does not know these, although another one had taken them."""
         if isinstance(tasks, list):
-            fault = m.Fault("ConnectionLost", "ConnectionLost", _UNREMEMBERED)
+            fault = m.Fault("ConnectionLost", "ConnectionLost", UNREMEMBERED)
             self.fail([number for number in tasks if isinstance(number, int)], fault)
 
     def _compare(self, engines: dict[int, m.EngineInfo]) -> None:
@@ -389,14 +397,3 @@ class Requests:
 def _by_id(engines: dict[int, m.EngineInfo]) -> dict[int, m.EngineInfo]:
     # Ranks of an MPI job join in any order, and so does everybody who comes back to a restarted controller.
     return dict(sorted(engines.items()))
-
-
-#: Number of the question which tasks a controller does not know.
-_UNKNOWN: Final = -1
-_UNREMEMBERED: Final = (
-    "The controller was restored, and what it had saved does not tell of this task. Whether it has run is not known."
-)
-_FORGOTTEN: Final = (
-    "The controller was restarted (epoch {} → {}) and does not remember what the one before it was asked. Whether the "
-    "task has run is not known. Start the controller with --restore to have it remember."
-)

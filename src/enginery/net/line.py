@@ -148,8 +148,8 @@ class Line:
                     # Looked at with the driver's lock held: from now on news wake this thread.
                     if predicate() or self._drive(predicate, deadline):
                         return True
-                    if not self.is_away:
-                        return False
+                    if self._is_over() or (deadline is not None and monotonic() >= deadline):
+                        return False  # else there was a loss, and there may be another connection already
                 finally:
                     self._driver.release()
                     if self._waiters:
@@ -166,6 +166,11 @@ class Line:
                 return True
             if self.closed or (deadline is not None and monotonic() >= deadline):
                 return False
+
+    def _is_over(self) -> bool:
+        """Whether nothing will come any more."""
+        with self.lock:
+            return self.closed or (self.is_lost and not self.is_away)
 
     def close(self) -> None:
         """Stop the thread and close the connection; what was sent may still leave within ``LINGER``."""

@@ -24,6 +24,8 @@ class Backlog:
 
     #: Whether only tasks that ended are written.
     only_ended = True
+    #: Whether it outlives the controller.
+    lasts = False
 
     def __init__(self, store: DictDB) -> None:
         self._store = store

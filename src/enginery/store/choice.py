@@ -40,8 +40,10 @@ def canonical(name: str) -> str:
     return name
 
 
-def open_store(name: str, settings: Mapping[str, Any], folder: Path) -> Backlog | Writer | None:
-    """Open the store with a canonical name. None for no store.
+def open_store(
+    name: str, settings: Mapping[str, Any], folder: Path, *, only_ended: bool = False
+) -> Backlog | Writer | None:
+    """Open the store with a canonical name. None for no store. ``only_ended``: see ``Writer``.
 
     ``settings`` are keyword arguments of its class; ``folder`` is where files go unless these say otherwise. Raises
     OSError if it cannot be opened, and ImportError, AttributeError or TypeError for a class that is none.
@@ -60,4 +62,4 @@ def open_store(name: str, settings: Mapping[str, Any], folder: Path) -> Backlog 
     else:
         module, _, last = name.rpartition(".")
         make = getattr(import_module(module), last)
-    return Writer(partial(make, **given))
+    return Writer(partial(make, **given), only_ended=only_ended)

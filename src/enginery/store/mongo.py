@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("enginery.controller")
 
 DATABASE: Final = "ipython-tasks"
+#: Version of the documents. Those of an older one are read as they are: what they lack is None.
+VERSION: Final = 1
 #: Bytes of a document, with room for what is not counted.
 LARGEST: Final = 15 << 20
 #: Milliseconds in which the server has to answer when the controller starts.
@@ -67,6 +69,7 @@ class MongoDB:
             self._client = pymongo.MongoClient(*connection_args, **settings)
             self._records = self._client[database or f"tasks-{session}"]["task_records"]
             self._functions = self._records.database["task_functions"]
+            self._take_over(self._records.database)
             for key in _INDEXED:
                 self._records.create_index(key)
         except (pymongo.errors.PyMongoError, ValueError, TypeError) as error:
@@ -77,6 +80,17 @@ class MongoDB:
                 "what pymongo.MongoClient is called with."
             )
             raise OSError(msg) from error
+
+    def _take_over(self, database: Any) -> None:
+        """Write our version down, unless a later one has been here: raises ValueError then."""
+        meta = database["task_meta"]
+        known = meta.find_one({"_id": "version"})
+        if known is not None and known["version"] > VERSION:
+            raise ValueError(
+                f"its database {database.name!r} is of version {known['version']}, and this release reads {VERSION} at most. "
+                "Use the release that wrote it, or another database (--MongoDB.database)"
+            )
+        meta.replace_one({"_id": "version"}, {"_id": "version", "version": VERSION}, upsert=True)
 
     def update_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
         """See ``TaskStore``; likewise the others. The server writes each record whole, but perhaps not all of them."""

@@ -87,6 +87,11 @@ def in_order(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(records, key=_place)
 
 
+def together(live: Iterable[dict[str, Any]], found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records in order, each once: a store may have been told before of what has not ended, and has the last word."""
+    return in_order({record["msg_id"]: record for record in (*live, *found)}.values())
+
+
 def _place(record: Mapping[str, Any]) -> tuple[float, str, int, str]:
     submitted = record.get("submitted")
     msg_id = str(record["msg_id"])

@@ -59,6 +59,10 @@ KEYS: Final = (
     "outputs",  #: displays and the like: ``[kind, packed data]``
     "label",
 )
+_ACTIONS: Final = {action.value: action.name.lower() for action in Action}
+_STATUSES: Final = {status.value: status.name.lower() for status in Status}
+#: What a record has in the beginning. Whether a task was repeated is known to the store alone.
+_EMPTY: Final = {**{key: None for key in KEYS if key != "resubmitted"}, "stdout": "", "stderr": ""}
 _LOCAL: Final = (1 << CLIENT_SHIFT) - 1
 
 
@@ -100,36 +104,33 @@ def record_of(entry: Entry) -> Record:
     options: Options | None = task.options
     msg_id, submitted = entry.msg_id, moment(entry.submitted)
     kind = "execute_request" if task.action == Action.EXECUTE else "apply_request"
-    content: Record = {"action": Action(task.action).name.lower()}
+    content: Record = {"action": _ACTIONS[task.action]}
     if task.function:
         content["function"] = task.function.hex()
-    record: Record = dict.fromkeys(KEYS)
-    record.update(
-        msg_id=msg_id,
-        header={
+    record: Record = {
+        **_EMPTY,
+        "msg_id": msg_id,
+        "header": {
             "msg_id": msg_id,
             "msg_type": kind,
             "session": entry.origin.session,
             "username": entry.origin.user,
             "date": submitted.isoformat() if submitted else None,
         },
-        metadata=_options(entry, options),
-        content=content,
-        buffers=list(entry.buffers),
-        submitted=submitted,
-        client_uuid=entry.origin.session,
-        queue="mux" if entry.direct else "task",
-        label=(options.label or None) if options is not None else None,
-        stdout="",
-        stderr="",
-        outputs=[],
-    )
+        "metadata": _options(entry, options),
+        "content": content,
+        "buffers": list(entry.buffers),
+        "submitted": submitted,
+        "client_uuid": entry.origin.session,
+        "queue": "mux" if entry.direct else "task",
+        "label": (options.label or None) if options is not None else None,
+        "outputs": [],
+    }
     if entry.engine is not None:
         record.update(engine_uuid=entry.engine.uuid, engine_id=entry.engine.id)
     if entry.result is not None:
         record.update(_ending(entry, entry.result, entry.engine, kind))
         record.update(_said(entry.said))
-    del record["resubmitted"]  # known to the store alone
     return record
 
 
@@ -148,7 +149,7 @@ def _options(entry: Entry, options: Options | None) -> Record:
 
 
 def _ending(entry: Entry, result: Result, engine: EngineInfo | None, kind: str) -> Record:
-    status = Status(result.status).name.lower()
+    status = _STATUSES[result.status]
     fault: Fault | None = result.fault
     started = moment(result.started)
     # A task that never ran ended when the controller said so.

@@ -3,8 +3,8 @@
 Rules of the room:
 
 1. The database only leaves out what cannot match; ``Query.matches`` has the last word, as in every store.
-2. A table is ours if it has our columns and names our version. Any other is left alone: the next free name is taken.
-3. Buffers stand in the last columns, so that looking for records does not read them.
+2. A transaction counts whole or not at all, whatever ends this process. A damaged file is refused when it is opened, if
+   it is small enough to be read for that; of a larger one the damage is told to whoever asks for what it held.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import logging
 import sqlite3
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,24 +21,24 @@ import msgspec
 
 from enginery.store.queries import comparable, selected
 from enginery.store.records import BUFFERS, KEYS, NESTED, TIMES
+from enginery.store.tables import COLUMNS, LaterVersionError, prepare, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from enginery.store.queries import Query
 
 log = logging.getLogger("enginery.controller")
 
-#: Version of the tables. Raised when their columns or what stands in them change.
-VERSION: Final = 1
 TABLE: Final = "ipython-tasks"
 #: Milliseconds to wait for another process that holds the database.
 PATIENCE: Final = 10_000
+#: Bytes up to which a database is checked when it is opened: a fraction of a second.
+CHECKED: Final = 64 << 20
 #: Values that one statement may name.
 MOST_NAMED: Final = 500
-_FIRST: Final = tuple(key for key in KEYS if key not in BUFFERS)
-_COLUMNS: Final = (*_FIRST, *BUFFERS)
-_INDEXED: Final = ("submitted", "completed", "client_uuid", "engine_uuid", "label")
+#: Rows of one statement. Each statement lets other threads go on, and then has to wait for them.
+AT_ONCE: Final = 100
 _PLAIN: Final = frozenset(KEYS) - frozenset(NESTED) - frozenset(BUFFERS)
 _COMPARISONS: Final = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">=", "$eq": "="}
 _encode = msgspec.msgpack.encode
@@ -58,7 +59,7 @@ class SQLiteDB:
         try:
             db = self._db = sqlite3.connect(self.path, isolation_level=None, timeout=PATIENCE / 1000)
             self._prepare(table or f"tasks-{session}")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LaterVersionError) as error:
             if db is not None:
                 db.close()
             msg = (
@@ -69,59 +70,63 @@ class SQLiteDB:
 
     def _prepare(self, table: str) -> None:
         db = self._db
+        db.execute(f"PRAGMA busy_timeout={PATIENCE}")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute(f"PRAGMA busy_timeout={PATIENCE}")
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("CREATE TABLE IF NOT EXISTS enginery_tables (name TEXT PRIMARY KEY, version INTEGER NOT NULL)")
-        self.table = self._usable(table)
-        name = _quoted(self.table)
-        columns = ", ".join(f"{column} {_type(column)}" for column in _COLUMNS)
-        db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
-        for column in _INDEXED:
-            db.execute(f"CREATE INDEX IF NOT EXISTS {_quoted(f'{self.table}-{column}')} ON {name} ({column})")
-        db.execute("CREATE TABLE IF NOT EXISTS enginery_functions (digest BLOB PRIMARY KEY, body BLOB NOT NULL)")
-        db.execute("INSERT OR REPLACE INTO enginery_tables VALUES (?, ?)", (self.table, VERSION))
-        db.execute("COMMIT")
+        if self._size() <= CHECKED:
+            found = [str(said) for (said,) in db.execute("PRAGMA quick_check(1)")]
+            if found != ["ok"]:
+                raise sqlite3.DatabaseError(
+                    f"it is damaged ({'; '.join(found)}). Restore it from a copy, or move it away"
+                )
+        with self._transaction():
+            self.table = prepare(db, table)
         if self.table != table:
-            log.warning("the table %r in %s is not of this version of enginery; using %r", table, self.path, self.table)
+            log.warning("the table %r in %s is somebody else's; using %r", table, self.path, self.table)
 
-    def _usable(self, table: str) -> str:
-        """The first name of ``table``, ``table_1`` … that is free, or a table of ours."""
-        versions = dict(self._db.execute("SELECT name, version FROM enginery_tables"))
-        at = 0
-        while True:
-            name = f"{table}_{at}" if at else table
-            columns = [row[1] for row in self._db.execute(f"PRAGMA table_info({_quoted(name)})")]
-            if not columns or (tuple(columns) == _COLUMNS and versions.get(name) == VERSION):
-                return name
-            at += 1
+    def _size(self) -> int:
+        ((pages,),) = self._db.execute("PRAGMA page_count")
+        ((size,),) = self._db.execute("PRAGMA page_size")
+        return int(pages) * int(size)
 
     # --- writing --------------------------------------------------------------------------------------------------
 
     def update_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
         """See ``TaskStore``; likewise the others."""
-        rows: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+        # Hot: once per task where a database is used. Bench: durable.
+        rows: dict[tuple[str, ...], list[list[Any]]] = {}
+        layouts: dict[tuple[str, ...], tuple[list[tuple[str, Callable[[Any], Any] | None]], list[list[Any]]]] = {}
         for msg_id, changes in records.items():
-            given = {**changes, "msg_id": msg_id}
-            columns = tuple(column for column in _COLUMNS if column in given)
-            rows.setdefault(columns, []).append(tuple(_stored(column, given[column]) for column in columns))
+            keys = tuple(changes)
+            if keys not in layouts:
+                columns = tuple(column for column in COLUMNS if column in changes and column != "msg_id")
+                layout = [(column, _PACKED.get(column)) for column in columns]
+                layouts[keys] = layout, rows.setdefault(("msg_id", *columns), [])
+            layout, mine = layouts[keys]
+            cells = [
+                value if (value := changes[column]) is None or pack is None else pack(value) for column, pack in layout
+            ]
+            mine.append([msg_id, *cells])
         with self._transaction():
             for columns, values in rows.items():
-                self._db.executemany(self._upsert(columns), values)
+                whole = len(values) - len(values) % AT_ONCE
+                for at in range(0, whole, AT_ONCE):
+                    self._db.execute(self._upsert(columns, AT_ONCE), [*chain(*values[at : at + AT_ONCE])])
+                self._db.executemany(self._upsert(columns), values[whole:])
 
-    def _upsert(self, columns: tuple[str, ...]) -> str:
+    def _upsert(self, columns: tuple[str, ...], count: int = 1) -> str:
         names, places = ", ".join(columns), ", ".join("?" * len(columns))
         changes = ", ".join(f"{column}=excluded.{column}" for column in columns if column != "msg_id")
         action = f"UPDATE SET {changes}" if changes else "NOTHING"
-        table = _quoted(self.table)
-        return f"INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT (msg_id) DO {action}"  # noqa: S608 - our names
+        table = quoted(self.table)
+        rows = ", ".join([f"({places})"] * count)
+        return f"INSERT INTO {table} ({names}) VALUES {rows} ON CONFLICT (msg_id) DO {action}"  # noqa: S608 - our names
 
     def drop_records(self, query: Query) -> int:
         """See ``TaskStore``."""
         doomed = [(record["msg_id"],) for record in self.find_records(query, ("msg_id",))]
         with self._transaction():
-            self._db.executemany(f"DELETE FROM {_quoted(self.table)} WHERE msg_id = ?", doomed)  # noqa: S608 - likewise
+            self._db.executemany(f"DELETE FROM {quoted(self.table)} WHERE msg_id = ?", doomed)  # noqa: S608 - likewise
         return len(doomed)
 
     def keep_function(self, digest: bytes, body: bytes) -> None:
@@ -143,15 +148,24 @@ class SQLiteDB:
 
     def find_records(self, query: Query, keys: Sequence[str]) -> list[dict[str, Any]]:
         """See ``TaskStore``."""
-        columns = [column for column in _COLUMNS if column in query.keys or column in keys]
+        columns = [column for column in COLUMNS if column in query.keys or column in keys]
         found: list[dict[str, Any]] = []
         for where, values in _conditions(query):
-            text = f"SELECT {', '.join(columns)} FROM {_quoted(self.table)}{where}"  # noqa: S608 - likewise
+            text = f"SELECT {', '.join(columns)} FROM {quoted(self.table)}{where}"  # noqa: S608 - likewise
             for row in self._db.execute(text, values):
-                record = {column: _loaded(column, value) for column, value in zip(columns, row, strict=True)}
+                record = self._record(columns, row)
                 if query.matches(record):
                     found.append(selected(record, keys))
         return found
+
+    def _record(self, columns: list[str], row: Sequence[Any]) -> dict[str, Any]:
+        try:
+            record = {column: _loaded(column, value) for column, value in zip(columns, row, strict=True)}
+            if record.get("msg_id", "") is not None:
+                return record
+        except (msgspec.DecodeError, TypeError, ValueError, OverflowError):
+            record = dict(zip(columns, row, strict=True))
+        raise sqlite3.DatabaseError(f"{self.path} is damaged: what stands for {record.get('msg_id')!r} is no record")
 
     def get_function(self, digest: bytes) -> bytes | None:
         """See ``TaskStore``."""
@@ -206,22 +220,11 @@ def _is_orderly(key: str, value: object) -> bool:
     return isinstance(value, str) and value.isprintable() and value.isascii()
 
 
-def _type(column: str) -> str:
-    if column == "msg_id":
-        return "TEXT PRIMARY KEY"
-    if column in TIMES:
-        return "REAL"
-    if column in NESTED or column in BUFFERS:
-        return "BLOB"
-    return "INTEGER" if column == "engine_id" else "TEXT"
-
-
-def _stored(column: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if column in TIMES:
-        return value.timestamp()
-    return _encode(value) if column in NESTED or column in BUFFERS else value
+#: How values of columns become what the database keeps, where they are not that already.
+_PACKED: Final[dict[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(TIMES, datetime.timestamp),
+    **dict.fromkeys((*NESTED, *BUFFERS), _encode),
+}
 
 
 def _loaded(column: str, value: Any) -> Any:
@@ -230,7 +233,3 @@ def _loaded(column: str, value: Any) -> Any:
     if column in TIMES:
         return datetime.fromtimestamp(value, UTC)
     return _decode(value) if column in NESTED or column in BUFFERS else value
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
