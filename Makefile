@@ -12,7 +12,7 @@ demo: $(VENV)/.ready
 
 # The whole suite, in two processes: most tests wait for others' processes.
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Against real services (sshd on hosts of their own …), which are installed first: Debian or Ubuntu, as root.
 services: $(VENV)/.ready-dev

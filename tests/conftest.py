@@ -8,6 +8,7 @@ import random
 import secrets
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave tests against real services to `make services`, which installs these first and names the folder."""
     is_services = collection_path == Path(__file__).parent / "services"
     return True if is_services and not any("services" in argument for argument in config.args) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what mostly waits for a minute, lest everybody waits for it in the end; then the files with most tests."""
+    sizes = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.get_closest_marker("minute") is None, -sizes[item.path]))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -15,6 +15,7 @@ SECONDS = 60
 TASKS = 600
 
 
+@pytest.mark.minute
 @pytest.mark.slow
 @pytest.mark.timeout(5 * SECONDS)
 def test_a_minute_of_mishaps_loses_nothing_and_doubles_nothing(tmp_path):
