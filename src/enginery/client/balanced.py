@@ -171,7 +171,7 @@ class LoadBalancedView(View):
             if options is not None and options.keep:
                 keep(result, range(first, first + 1))
         client.log.entries.append(Entry(first, 1, ref(result), self._number))
-        if (MENTION in payload and payload is not EMPTY_CALL) or isinstance(f, Reference):
+        if (payload is not EMPTY_CALL and MENTION in payload) or isinstance(f, Reference):
             options = with_needs(options, payload, (*args, *kwargs.values()), f)
         link.submit(Task(first, _APPLY, function.digest, payload, len(buffers), options), buffers, result, function)
         return result
