@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from enginery.cluster.cluster import Cluster
-from enginery.cluster.crashes import Crash
+from enginery.cluster.crashes import Crash, Crashes
 from enginery.errors import ConnectionLost, EngineError
+from enginery.wire.messages import Departure
 
 PATIENCE = 30
 real = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
@@ -36,6 +37,37 @@ class TestWords:
     def test_a_set(self):
         assert str(Crash("engine set", "a", "killed by SIGKILL", -9)) == "Engine set a died: killed by SIGKILL."
         assert str(Crash("engine set", "a", "exit code 139", 139)) == "Engine set a ended: exit code 139."
+
+
+class Listener:
+    """A client as far as crashes know one: it calls back at once."""
+
+    def __init__(self):
+        self.link = self
+        self.tell = None
+
+    def add_news_callback(self, callback):
+        self.tell = callback
+
+    def call_back(self, call):
+        call()
+
+    def engine_info(self, engine, _method):
+        return {"pid": 100 + engine, "host": "here"}
+
+
+@pytest.mark.parametrize(("count", "lines"), [(1, 1), (4, 4), (5, 4), (1000, 4)])
+def test_of_many_that_die_at_once_few_are_told_one_by_one(count, lines, caplog):
+    crashes, client, told = Crashes(lambda: logging.getLogger("x"), list), Listener(), []
+    crashes.on_crash(told.append)
+    crashes.watch(client)
+    left = [Departure(number, f"u{number}", "its connection broke", crashed=True) for number in range(count)]
+    client.tell([], left)
+    client.tell([], left)  # as another client hears it
+    assert len(caplog.messages) == lines
+    assert [crash.id for crash in told] == list(range(count))
+    if count > lines:
+        assert caplog.messages[-1] == (f"{count - 3} more engines died at the same time (ids 3-{count - 1}).")
 
 
 class TestRealClusters:

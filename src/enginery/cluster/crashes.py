@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from enginery.cluster.launchers.base import describe_code
+from enginery.error_texts import id_ranges
 
 if TYPE_CHECKING:
     import logging
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Crashes kept in ``Cluster.crashes``.
 KEPT: Final = 100
+#: Of engines that died at once, those that are logged one by one if there are more.
+SHOWN: Final = 3
 #: Lines of output a crash is told with.
 LINES: Final = 40
 #: Lines by which programs tell that all is well.
@@ -98,23 +101,39 @@ class Crashes:
         self._tell(Crash("engine set", launcher.engine_set_id, describe_code(code), code, output, returns))
 
     def _hear(self, client: Client, left: list[Departure]) -> None:
-        for departure in left:
-            with self._lock:
-                is_news = departure.uuid not in self._told
-                self._told[departure.uuid] = None
-                if len(self._told) > REMEMBERED:
-                    del self._told[next(iter(self._told))]
-            if departure.crashed and is_news:
-                # By the thread for calls of the user's: this one reads the connection, and files are to be read.
-                client.link.call_back(partial(self._engine_died, client, departure))
+        crashed = [departure for departure in left if self._is_news(departure) and departure.crashed]
+        if crashed:
+            # By the thread for calls of the user's: this one reads the connection, and files are to be read.
+            client.link.call_back(partial(self._engines_died, client, crashed))
 
-    def _engine_died(self, client: Client, departure: Departure) -> None:
+    def _is_news(self, departure: Departure) -> bool:
+        with self._lock:
+            is_news = departure.uuid not in self._told
+            self._told[departure.uuid] = None
+            if len(self._told) > REMEMBERED:
+                del self._told[next(iter(self._told))]
+        return is_news
+
+    def _engines_died(self, client: Client, crashed: list[Departure]) -> None:
+        many = len(crashed) > SHOWN + 1
+        shown = crashed[:SHOWN] if many else crashed
+        for departure in shown:
+            self._tell(self._crash_of(client, departure, with_output=True))
+        if many:
+            rest = crashed[SHOWN:]
+            ids = id_ranges(departure.id for departure in rest if departure.id >= 0) or "not known yet"
+            self._log().warning("%d more engines died at the same time (ids %s).", len(rest), ids)
+            for departure in rest:
+                self._tell(self._crash_of(client, departure), log=False)
+
+    def _crash_of(self, client: Client, departure: Departure, *, with_output: bool = False) -> Crash:
         info = client.engine_info(departure.id, "")
         pid = info.get("pid")
         whence = f"pid {pid} on {info['host']}" if pid else ""
         # What the host says of it is no more than the reason.
-        output = "\n".join(each for each in self._output_of(pid).splitlines() if departure.reason not in each)
-        self._tell(Crash("engine", departure.id, departure.reason, departure.code, output, departure.returns, whence))
+        lines = self._output_of(pid).splitlines() if with_output else []
+        output = "\n".join(each for each in lines if departure.reason not in each)
+        return Crash("engine", departure.id, departure.reason, departure.code, output, departure.returns, whence)
 
     def _output_of(self, pid: object) -> str:
         """What the set wrote that an engine belonged to: the only one, or the one whose output tells of its end."""
@@ -135,12 +154,13 @@ class Crashes:
         for crash in held:
             self._tell(crash)
 
-    def _tell(self, crash: Crash) -> None:
+    def _tell(self, crash: Crash, *, log: bool = True) -> None:
         if (held := self._held) is not None:
             held.append(crash)
             return
         self.newest.append(crash)
-        self._log().warning("%s", crash)
+        if log:
+            self._log().warning("%s", crash)
         for callback in list(self._callbacks):
             try:
                 callback(crash)
