@@ -199,7 +199,7 @@ def test_a_dead_host_is_noticed(cluster, caplog):
         os.kill(launcher.pid, signal.SIGKILL)
         assert launcher.join(PATIENCE)
         assert wait_until(lambda: cluster.client.ids == [])
-    assert "killed by SIGKILL" in caplog.text
+        assert wait_until(lambda: "killed by SIGKILL" in caplog.text)  # told by a thread of its own
 
 
 SCRIPT = """
