@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from enginery.controller.peers import Peers
     from enginery.controller.ports import Handler, Peer, Port
     from enginery.controller.recording import Recorder
+    from enginery.controller.relaying import Relaying
     from enginery.controller.safe import Safe
     from enginery.controller.sharing import Sharing
     from enginery.core.engines import ClientRecord, EngineRecord
@@ -44,6 +45,7 @@ class Arrivals:
         absences: Absences,
         farewells: Farewells,
         sharing: Sharing,
+        relaying: Relaying,
         door: Door,
         safe: Safe | None,
         recorder: Recorder | None,
@@ -60,6 +62,7 @@ class Arrivals:
         self._absences = absences
         self._farewells = farewells
         self._sharing = sharing
+        self._relaying = relaying
         self._door = door
         self._safe = safe
         self._recorder = recorder
@@ -146,6 +149,7 @@ class Arrivals:
             return
         # It has heard nothing of this controller yet: what was on its way to it here has not arrived.
         self._absences.open(who)
+        self._relaying.engine_gone(engine.info.id)
         if self._safe is not None:
             self._safe.drop_for(engine.info.id)
         self._engine_joined(peer, hello, engine, now, resumed=True, is_new=False)

@@ -99,33 +99,39 @@ class Server:
         )
         self._work = Work(scheduler, peers, sharing=sharing, relaying=relaying, unread=self._unread, recorder=recorder)
         self._orders = Orders(scheduler, peers, door=door, recorder=recorder, act=self.act, stop=self._stop)
-        self._farewells = Farewells(
-            scheduler,
-            peers,
-            absences=self._absences,
-            sharing=sharing,
-            relaying=relaying,
-            door=door,
-            recorder=recorder,
-            patience=welcome.patience,
-            clock=clock,
-        )
+        self._farewells, self._arrivals = self._make_doors(door)
         peers.on_lost = self._farewells.lost
-        self._arrivals = Arrivals(
-            scheduler,
-            peers,
-            absences=self._absences,
-            farewells=self._farewells,
-            sharing=sharing,
-            door=door,
-            safe=safe,
-            recorder=recorder,
-            welcome=welcome,
-            local_patience=local_patience,
-            handlers_of=self._handlers_of,
-        )
         self._handlers = self._all_handlers()
         self._of_clients = handlers_by_scope(self._handlers["client"], self._orders.forbidden)
+
+    def _make_doors(self, door: Door) -> tuple[Farewells, Arrivals]:
+        """By which peers leave and come in."""
+        farewells = Farewells(
+            self.scheduler,
+            self._peers,
+            absences=self._absences,
+            sharing=self._sharing,
+            relaying=self._relaying,
+            door=door,
+            recorder=self.recorder,
+            patience=self._welcome.patience,
+            clock=self._clock,
+        )
+        arrivals = Arrivals(
+            self.scheduler,
+            self._peers,
+            absences=self._absences,
+            farewells=farewells,
+            sharing=self._sharing,
+            relaying=self._relaying,
+            door=door,
+            safe=self._safe,
+            recorder=self.recorder,
+            welcome=self._welcome,
+            local_patience=self._local_patience,
+            handlers_of=self._handlers_of,
+        )
+        return farewells, arrivals
 
     def _all_handlers(self) -> dict[str, dict[type, Handler]]:
         """Who may say what, by role, and who sees to it."""
