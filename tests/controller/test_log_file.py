@@ -16,23 +16,11 @@ import pytest
 from enginery.controller import log_file as room
 from enginery.controller.log_file import LogFile
 from enginery.core.logbook import Accepted, Began, Bodies
-from enginery.core.recall import Recall
 from enginery.errors import LogbookError
 from enginery.wire.messages import Task
+from logbook_reader import Reader
 
 PATIENCE = 20
-
-
-class Reader(Recall):
-    """Remembers the entries themselves."""
-
-    def __init__(self):
-        super().__init__()
-        self.entries = []
-
-    def read(self, entry, frames):
-        self.entries.append((entry, frames))
-        super().read(entry, frames)
 
 
 def page(number, frames=()):

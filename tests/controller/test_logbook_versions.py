@@ -18,9 +18,9 @@ import pytest
 from enginery.controller import log_file as room
 from enginery.controller.log_file import LogFile
 from enginery.core import logbook as book
-from enginery.core.recall import Recall
 from enginery.errors import LogbookError
 from enginery.wire.messages import CLIENT_SHIFT, Dependency, EngineInfo, Fault, Options, Result, Status, Task
+from logbook_reader import Reader
 
 OLD = Path(__file__).parent / "logbooks"
 #: The first task of client 1.
@@ -59,18 +59,6 @@ VERSION_1 = [
 ]
 #: As entries were when version 1 was new: without what was added since.
 EARLY = [{"type": "began", "epoch": 5}, {"type": "gone", "client": 7}, {"type": "client", "number": 4, "name": "a", "session": "b", "token": "c"}]  # fmt: skip
-
-
-class Reader(Recall):
-    """Remembers the entries themselves."""
-
-    def __init__(self):
-        super().__init__()
-        self.entries = []
-
-    def read(self, entry, frames):
-        self.entries.append((entry, frames))
-        super().read(entry, frames)
 
 
 def read(path):
