@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from enginery.store.records import Entry, Record
+    from enginery.store.sheets import Sheet
 
 
 class Batch(Protocol):
@@ -29,6 +30,13 @@ class Batch(Protocol):
 
     def records(self) -> Mapping[str, Mapping[str, Any]]:
         """The records, or changes of records, by message id."""
+
+
+class EndedBatch(Batch, Protocol):
+    """Records of tasks that ended, each of which is told of once."""
+
+    def sheets(self, others: Sequence[EndedBatch]) -> list[Sheet]:
+        """The same on sheets, together with ``others``."""
 
 
 #: What a task costs in memory besides its buffers.
