@@ -6,16 +6,19 @@ from array import array
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from enginery.core.logbook import Owed
 from enginery.core.sharing import put_together
-from enginery.store.batches import OVERHEAD, Entries
+from enginery.store.batches import OVERHEAD, Changes, Entries
 from enginery.store.sheets import Contents, Facts, Sheet
 from enginery.wire.messages import CLIENT_SHIFT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from enginery.controller.recording import Recorder
     from enginery.core.journal import Aside, Ended
+    from enginery.core.logbook import Page
+    from enginery.core.recall import Unrecorded
     from enginery.store.batches import EndedBatch
     from enginery.store.records import Entry, Record
     from enginery.wire.messages import Result, Task
@@ -34,11 +37,12 @@ _payload = attrgetter("payload")
 class EndedTasks:
     """Tasks that ended. Made by the loop's thread, used by that of the store."""
 
-    __slots__ = ("_recorder", "count", "ended", "held", "size")
+    __slots__ = ("_recorder", "count", "ended", "held", "is_done", "size")
 
     def __init__(self, recorder: Recorder, ended: Sequence[Ended], *, weigh: bool) -> None:
         """Without ``weigh`` payloads are small, and what else there is decides."""
         self._recorder = recorder
+        self.is_done = False
         self.held = recorder.let_go(ended)
         self.ended = ended
         self.count = sum([len(each.results) for each in ended])
@@ -53,6 +57,24 @@ class EndedTasks:
     def records(self) -> dict[str, Record]:
         """See ``Batch``."""
         return Entries(self._entries(self.ended, self.held)).records()
+
+    def ids(self) -> list[int]:
+        """The ids of the tasks."""
+        return [result.id for each in self.ended for result in each.results]
+
+    def page(self) -> Page:
+        """What the logbook has to say of them until the store has them."""
+        return [self._owed(each) for each in self.ended]
+
+    def _owed(self, ended: Ended) -> tuple[Owed, list[object]]:
+        owed, frames = Owed(ended.engine, list(ended.tasks), list(ended.results)), list[object]()
+        for task in ended.tasks:
+            aside = ended.asides.get(task.id)
+            if aside is not None:
+                owed.direct += [task.id] if aside.direct else []
+                owed.said += aside.said
+                frames += [*aside.frames, *aside.result_frames]
+        return owed, frames
 
     def sheets(self, others: Sequence[EndedBatch]) -> list[Sheet]:
         """See ``EndedBatch``: one for each client."""
@@ -122,6 +144,30 @@ class EndedTasks:
                 whole[at] = buffers_of(item, mine.get(at, ()), held.get(item.id), most)
                 payloads[at] = b""
         return payloads, whole
+
+
+class Recalled(Changes):
+    """Tasks that ended while another controller was there, and of which there may be no record."""
+
+    __slots__ = ("_unrecorded",)
+
+    def __init__(self, changes: Mapping[str, Record], unrecorded: Mapping[int, Unrecorded]) -> None:
+        super().__init__(changes)
+        self._unrecorded = unrecorded
+
+    def ids(self) -> list[int]:
+        """See ``EndedTasks``."""
+        return list(self._unrecorded)
+
+    def page(self) -> Page:
+        """See ``EndedTasks``."""
+        return [
+            (
+                Owed(one.engine, [one.task], [one.result], [one.result.id] if one.direct else [], one.said),
+                [*one.frames, *one.result_frames],
+            )
+            for one in self._unrecorded.values()
+        ]
 
 
 def _asides(ended: Sequence[Ended]) -> dict[int, Aside]:

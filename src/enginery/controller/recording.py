@@ -12,13 +12,13 @@ Rules of the room:
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from enginery.controller.ended import NOTHING, EndedTasks, buffers_of
+from enginery.controller.ended import NOTHING, EndedTasks, Recalled, buffers_of
 from enginery.controller.moments import Moments
-from enginery.core.logbook import Submitted
+from enginery.core.logbook import Gone, Recorded, Submitted
 from enginery.net.segments import read_segment
 from enginery.store.batches import Changes, Entries
 from enginery.store.records import Entry, Origin, Record, record_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from enginery.core.logbook import Page
     from enginery.core.recall import Recall
     from enginery.core.scheduler import Scheduler
-    from enginery.store.backlog import Backlog
+    from enginery.store.backlog import Backlog, Question, Reply
     from enginery.store.writer import Writer
     from enginery.wire.messages import Request, Result, Segment
 
@@ -68,6 +68,10 @@ class Recorder:
         self._moments: dict[int, Moments] = {}
         self._held: dict[int, Views] = {}  #: segments of tasks, by task
         self._held_results: dict[int, Views] = {}
+        self._owed: deque[EndedTasks | Recalled] = deque()  #: handed over, and not known to be in the store
+        #: does something once all that the scheduler has written until now is saved: a store that lasts never knows of
+        #: an end that the logbook does not
+        self.when_saved: Callable[[Callable[[], object]], object] = _at_once
         #: tasks of which somebody waits for the result
         self.followed: dict[int, list[tuple[int, int]]] = {}
         #: called with the client, the id under which it waits, and what became of the task
@@ -126,17 +130,24 @@ class Recorder:
         for first, when in sorted(recall.moments):
             if (moments := self._moments.get(first >> CLIENT_SHIFT)) is not None:
                 moments.note(first, when)
-        if recall.unheard:
-            self.keeper.write(Changes(dict(self._records_again(recall))))
+        if recall.unrecorded:
+            batch = Recalled(dict(self._records_again(recall)), recall.unrecorded)
+            self.keeper.write(batch)
+            if self._lasts:
+                self._owed.append(batch)
 
     def _records_again(self, recall: Recall) -> Iterator[tuple[str, Record]]:
-        for number, (engine, result, frames) in recall.unheard.items():
-            task, direct = recall.over.get(number, (None, False))
-            origin, info = self._origins[number >> CLIENT_SHIFT], recall.engines.get(engine)
-            entry = Entry(origin, task or Task(number, 0, b"", b""), direct, info, result)
-            entry.submitted = self._moments[origin.number].of(number)
+        for number, ended in recall.unrecorded.items():
+            origin, task, result = self._origins.get(number >> CLIENT_SHIFT), ended.task, ended.result
+            if origin is None:
+                continue  # so many clients have left since that nobody can name it
+            entry = Entry(origin, task or Task(number, 0, b"", b""), ended.direct, ended.engine, result)
+            (entry.submitted,) = self.moments_of(origin.number, (number,))
             entry.received = result.finished or time.time()
-            entry.result_buffers = buffers_of(result, frames, None, self.keeper.largest)
+            entry.said = ended.said
+            most = self.keeper.largest
+            entry.buffers = buffers_of(task, ended.frames, None, most) if task is not None else []
+            entry.result_buffers = buffers_of(result, ended.result_frames, None, most)
             # A store that lasts may know the rest: what the task was, and what it printed.
             strange = () if task is not None else _OF_TASK
             known = {key: value for key, value in record_of(entry).items() if value and key not in strange}
@@ -144,9 +155,18 @@ class Recorder:
 
     def written(self) -> Page:
         """What this controller knows and the scheduler does not, for a logbook that is begun anew. See ``recall``."""
+        owed = [batch for batch in self._owed if not batch.is_done]
         clients = {number >> CLIENT_SHIFT for number in self._scheduler.book.tasks}
-        known = [self._moments[client].known() for client in clients if client in self._moments]
-        return [(Submitted(moments), []) for moments in known if moments]
+        of_owed = {number >> CLIENT_SHIFT for batch in owed for number in batch.ids()}
+        known = {client: self._moments[client].known() for client in clients | of_owed if client in self._moments}
+        page: Page = [(Submitted(moments), []) for moments in known.values() if moments]
+        if self._lasts:
+            page.append((Recorded(), []))
+            for client in of_owed - self._scheduler.clients.keys() - self._scheduler.departed.keys():
+                origin = self.origin_of(client)
+                page.append((Gone(client, origin.user, origin.session), []))
+            page += [entry for batch in owed for entry in batch.page()]
+        return page
 
     # --- what comes -----------------------------------------------------------------------------------------------
 
@@ -237,6 +257,8 @@ class Recorder:
         """Hand over what has ended since the last call; what is light may wait until there is more of it."""
         # Hot: once per turn. Bench: round trip.
         journal = self._journal
+        if self._owed and self._owed[0].is_done:
+            self._note_recorded()
         if not journal.ended:
             return
         if not self._lasts and not now_or_never and journal.count < WAITING and not self._is_urgent():
@@ -246,7 +268,30 @@ class Recorder:
         if self.followed:
             for each in ended:
                 self._tell_followers(each)
-        self.keeper.write(EndedTasks(self, ended, weigh=self._heavy))
+        batch = EndedTasks(self, ended, weigh=self._heavy)
+        if self._lasts and self._scheduler.logbook is not None:
+            self._owed.append(batch)
+        self.when_saved(partial(self.keeper.write, batch))
+
+    def _note_recorded(self) -> None:
+        """Tell the logbook what the store has by now."""
+        ids: list[int] = []
+        while self._owed and self._owed[0].is_done:
+            ids += self._owed.popleft().ids()
+        if self._scheduler.logbook is not None:
+            self._scheduler.logbook.note(Recorded(ids))
+
+    def ask(self, question: Question, reply: Reply, *, for_good: bool = False) -> None:
+        """Have the store asked, after everything that it was given to write. See ``Writer.ask``.
+
+        ``for_good``: the answer tells of a change that no other controller shall undo by recording things again.
+        """
+
+        def late_reply(answer: object) -> None:
+            self.collect()
+            self.when_saved(partial(reply, answer))
+
+        self.when_saved(partial(self.keeper.ask, question, late_reply if for_good else reply))
 
     def _is_urgent(self) -> bool:
         return bool(self._heavy or self.followed or self._held or self._held_results)
@@ -318,8 +363,10 @@ class Recorder:
         return first, second
 
     def change(self, changes: Mapping[str, Record]) -> None:
-        """Change records."""
-        self.keeper.write(Changes(changes))
+        """Change records, of tasks that have ended."""
+        self._scheduler.settle()
+        self.collect(now_or_never=True)  # records have to be there before they are changed
+        self.when_saved(partial(self.keeper.write, Changes(changes)))
 
     def _hold(
         self,
@@ -343,6 +390,10 @@ class Recorder:
         except OSError:
             return  # its owner has it back already
         held.update(dict.fromkeys(tasks, views))
+
+
+def _at_once(do: Callable[[], object]) -> None:
+    do()
 
 
 def _ignore(_answer: object) -> None:

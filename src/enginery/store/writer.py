@@ -83,6 +83,7 @@ class Writer:
         with self._changed:
             if not self._changed.wait_for(self._has_room, PATIENCE):
                 self._lose(batch.count, f"it has not taken anything for {PATIENCE:g} s")
+                batch.is_done = True
                 return
             self._queue.append(batch)
             self._waiting_records += batch.count
@@ -174,6 +175,8 @@ class Writer:
                 self.written += _write_sheets(store, some) if by_sheet else _write_records(store, some)
             except Exception as error:  # of a store, or of a server behind it
                 self._lose(count, f"{type(error).__name__}: {error}")
+            for batch in some:
+                batch.is_done = True
             with self._changed:
                 self._waiting_records -= count
                 self._waiting_bytes -= size
