@@ -69,7 +69,7 @@ class Moments:
         for task in tasks:
             if not low <= task < high:
                 at = bisect_right(ids, task)
-                low, high = ids[at - 1] if at else 0, ids[at] if at < len(ids) else task + 1
+                low, high = ids[at - 1] if at else 0, ids[at] if at < len(ids) else 1 << 63
                 when = times[max(0, at - 1)]
             found.append(when)
         return found
