@@ -131,7 +131,9 @@ class SheetTable:
                 raise self._damaged(number)
         found = [str(said) for (said,) in self._db.execute("PRAGMA integrity_check(enginery_sheets)")]
         if found != ["ok"]:
-            raise sqlite3.DatabaseError(f"it is damaged ({'; '.join(found[:3])}). Restore it from a copy, or move it away")
+            raise sqlite3.DatabaseError(
+                f"it is damaged ({'; '.join(found[:3])}). Restore it from a copy, or move it away"
+            )
 
     def _candidates(self, query: Query) -> Iterator[Found]:
         if self._is_empty:

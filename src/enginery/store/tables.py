@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-#: Version of the tables. Raised when their columns or what stands in them change. 2: records may stand on sheets.
+#: Version of the tables. Raised when their columns or what stands in them change. 2: checksums, and sheets.
 VERSION: Final = 2
 #: Buffers stand last, so that looking for records does not read them.
 COLUMNS: Final = (*(key for key in KEYS if key not in BUFFERS), *BUFFERS)
+#: What the two checksums of a row are about. Whether a task was repeated is added later, and to that alone.
+CHECKED_BY: Final = {
+    "checksum": tuple(key for key in COLUMNS if key not in BUFFERS and key != "resubmitted"),
+    "buffers_checksum": BUFFERS,
+}
+_IN_TABLE: Final = (*(key for key in COLUMNS if key not in BUFFERS), *CHECKED_BY, *BUFFERS)
 _INDEXED: Final = ("submitted", "completed", "client_uuid", "engine_uuid", "label")
 #: What a table of IPython Parallel has, whatever else its release added.
 _FORMER: Final = frozenset(
@@ -66,11 +72,11 @@ def prepare(db: sqlite3.Connection, wanted: str) -> str:
                 "that wrote it, or another table (--SQLiteDB.table)"
             )
         if version is not None and version < VERSION:
-            if columns != COLUMNS:
+            if columns != _IN_TABLE:
                 _make_anew(db, name, columns)
             log.warning("the table %r was of version %d and is now of version %d", name, version, VERSION)
             break
-        if version == VERSION and columns == COLUMNS:
+        if version == VERSION and columns == _IN_TABLE:
             break
         if version is None and _FORMER.issubset(columns):
             former = name
@@ -91,7 +97,7 @@ def _columns_of(db: sqlite3.Connection, name: str) -> tuple[str, ...]:
 
 
 def _make(db: sqlite3.Connection, name: str) -> None:
-    columns = ", ".join(f"{column} {_type(column)}" for column in COLUMNS)
+    columns = ", ".join(f"{column} {_type(column)}" for column in _IN_TABLE)
     db.execute(f"CREATE TABLE {quoted(name)} ({columns})")
     for column in _INDEXED:
         db.execute(f"CREATE INDEX {quoted(f'{name}-{column}')} ON {quoted(name)} ({column})")
@@ -167,7 +173,7 @@ def _type(column: str) -> str:
         return "REAL"
     if column in NESTED or column in BUFFERS:
         return "BLOB"
-    return "INTEGER" if column == "engine_id" else "TEXT"
+    return "INTEGER" if column == "engine_id" or column in CHECKED_BY else "TEXT"
 
 
 def quoted(name: str) -> str:
