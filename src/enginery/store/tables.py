@@ -3,7 +3,7 @@
 Rules of the room:
 
 1. A table is ours if ``enginery_tables`` names it, with the version of what stands in it. One of an older version is
-   made anew with today's columns, one of a later version is refused: nobody guesses what it means.
+   given today's columns, one of a later version is refused: nobody guesses what it means.
 2. Any other table is somebody else's and stays as it is; the next free name is taken. What IPython Parallel recorded is
    copied once, but for what it had pickled, so that it can be looked for.
 3. All of it is one transaction: what is interrupted has not happened.
@@ -72,11 +72,10 @@ def prepare(db: sqlite3.Connection, wanted: str) -> str:
                 "that wrote it, or another table (--SQLiteDB.table)"
             )
         if version is not None and version < VERSION:
-            if columns != _IN_TABLE:
-                _make_anew(db, name, columns)
+            _bring_up_to_date(db, name, columns)
             log.warning("the table %r was of version %d and is now of version %d", name, version, VERSION)
             break
-        if version == VERSION and columns == _IN_TABLE:
+        if version == VERSION and set(columns) == set(_IN_TABLE):
             break
         if version is None and _FORMER.issubset(columns):
             former = name
@@ -101,6 +100,15 @@ def _make(db: sqlite3.Connection, name: str) -> None:
     db.execute(f"CREATE TABLE {quoted(name)} ({columns})")
     for column in _INDEXED:
         db.execute(f"CREATE INDEX {quoted(f'{name}-{column}')} ON {quoted(name)} ({column})")
+
+
+def _bring_up_to_date(db: sqlite3.Connection, name: str, columns: tuple[str, ...]) -> None:
+    if set(COLUMNS).issubset(columns):  # in no time, however long its history is
+        for column in CHECKED_BY:
+            if column not in columns:
+                db.execute(f"ALTER TABLE {quoted(name)} ADD COLUMN {column} {_type(column)}")
+    else:
+        _make_anew(db, name, columns)
 
 
 def _make_anew(db: sqlite3.Connection, name: str, columns: Iterable[str]) -> None:
