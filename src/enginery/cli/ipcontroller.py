@@ -300,7 +300,7 @@ class IPController(BaseParallelApplication):
     def _limits(self) -> Limits:
         """What one peer may take; 0 leaves the default."""
         given = PeerLimits(parent=self)
-        names = ("hello", "strangers", "connections", "frames", "message", "queue", "rejected")
+        names = ("hello", "strangers", "connections", "frames", "message", "queue", "unread", "rejected")
         return Limits(**{name: value for name in names if (value := getattr(given, name))})
 
     def lock_start(self, options: ControllerOptions) -> Callable[[], object]:

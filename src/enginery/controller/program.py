@@ -196,6 +196,7 @@ class Controller:
             first_client=first_client(self._epoch),
             logbook=Logbook() if self._logbook is not None else None,
             journal=Journal() if self._keeper is not None else None,
+            most_unread=options.limits.unread,
         )
         shared = str(self._segments.path) if self._segments is not None else ""
         welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared, scheme=options.scheme)

@@ -22,7 +22,7 @@ from enginery.controller.recording import LARGE
 from enginery.controller.relaying import Relaying
 from enginery.controller.safe import Receipt
 from enginery.controller.sharing import Sharing
-from enginery.controller.unread import MOST_UNREAD, Unread
+from enginery.controller.unread import Unread
 from enginery.controller.work import Work
 from enginery.core.actions import Action, To
 from enginery.core.logbook import Taken
@@ -126,6 +126,7 @@ class Server:
             farewells=farewells,
             sharing=self._sharing,
             relaying=self._relaying,
+            unread=self._unread,
             door=door,
             safe=self._safe,
             recorder=self.recorder,
@@ -265,8 +266,10 @@ class Server:
             mail.keep(header, frames)
         if peer is None or not peer.port.send(peer, header, frames):
             self._farewells.lost(to, number)
-        elif to == To.CLIENT and peer.backlog > MOST_UNREAD:
-            self.scheduler.dealer.hold_back(number)
+            if to == To.CLIENT and mail is not None:
+                self._unread.sent(number, mail.size)  # what it will be sent when it comes back
+        elif to == To.CLIENT and peer.backlog > self._unread.most:
+            self._unread.sent(number, peer.backlog)
 
     def _act_safely(self, safe: Safe, now: float) -> None:
         """The same with a logbook: what depends on what is written waits until that is saved."""
