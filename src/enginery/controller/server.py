@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from enginery.controller.ports import Handler, Peer, Port
     from enginery.controller.recording import Recorder
-    from enginery.controller.safe import Safe
+    from enginery.controller.safe import Held, Safe
     from enginery.core.logbook import Page
     from enginery.core.mail import Mail
     from enginery.core.recall import Recall
@@ -101,6 +101,8 @@ class Server:
         self._orders = Orders(scheduler, peers, door=door, recorder=recorder, act=self.act, stop=self._stop)
         self._farewells, self._arrivals = self._make_doors(door)
         peers.on_lost = self._farewells.lost
+        if recorder is not None and recorder.keeper.lasts and safe is not None:
+            recorder.when_saved = self._do_when_saved
         self._handlers = self._all_handlers()
         self._of_clients = handlers_by_scope(self._handlers["client"], self._orders.forbidden)
 
@@ -240,8 +242,6 @@ class Server:
         """Perform what the scheduler asks."""
         if self._safe is not None:
             self._act_safely(self._safe, now)
-            if self.recorder is not None:
-                self.recorder.collect()
             return
         scheduler, peers = self.scheduler, self._peers.table
         while actions := scheduler.take_actions(now):
@@ -286,6 +286,8 @@ class Server:
             scheduler.settle()
             if not actions or not scheduler.has_actions():
                 break
+        if self.recorder is not None:
+            self.recorder.collect()
         safe.write(logbook.take())
         owing, self._owing = self._owing, {}
         for peer in owing:
@@ -299,11 +301,25 @@ class Server:
         """More has been saved: do what waited for it."""
         if self._safe is not None:
             actions: list[Action] = []
-            self._safe.release(
-                lambda what: actions.append(what) if isinstance(what, Action) else self._acknowledge_saved(what)
-            )
+
+            def perform(what: Held) -> None:
+                if isinstance(what, Action):
+                    actions.append(what)
+                elif isinstance(what, Receipt):
+                    self._acknowledge_saved(what)
+                else:
+                    what()
+
+            self._safe.release(perform)
             for action in self._relaying.sift(actions) if self._relaying.nannies else actions:
                 self._perform(self._peers.table, action)
+
+    def _do_when_saved(self, do: Callable[[], object]) -> None:
+        """Do something once all that the scheduler has written until now is saved."""
+        assert self._safe is not None
+        assert self.scheduler.logbook is not None
+        self._safe.write(self.scheduler.logbook.take())
+        self._safe.hold(do)
 
     def _acknowledge_saved(self, receipt: Receipt) -> None:
         if receipt.peer.mail is not None:

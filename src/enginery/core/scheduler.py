@@ -230,8 +230,8 @@ class Scheduler:
             if output.task not in engine.balanced and output.task not in engine.direct:
                 self.counts["stale"] += 1
                 continue
-            if self.journal is not None:
-                self.journal.hear(output)
+            if self.journal is not None and self.journal.hear(output) and self.logbook is not None:
+                self.logbook.note(entries.Heard([output]))
             if (client := self.clients.get(output.task >> CLIENT_SHIFT)) is not None:
                 self._pass_on(client, engine, output)
 
