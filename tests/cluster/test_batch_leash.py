@@ -30,6 +30,9 @@ print(launcher.identifier, flush=True)
 sys.stdin.read()
 """
 
+#: A job that heeds no arguments. (`sleep 600 --profile-dir=…` would be over at once.)
+SLEEP = [sys.executable, "-IS", "-c", "import time; time.sleep(600)"]
+
 
 @pytest.fixture
 def bed(tmp_path, monkeypatch):
@@ -121,7 +124,7 @@ def test_engines_have_no_use_for_beats(bed, own):
 
 def test_who_holds_a_job_goes_with_it(bed, tmp_path):
     launcher = batch_named.SlurmControllerLauncher(
-        profile_dir=str(tmp_path / "profile"), owned=True, controller_cmd=["sleep", "600"], poll_interval=0.05
+        profile_dir=str(tmp_path / "profile"), owned=True, controller_cmd=SLEEP, poll_interval=0.05
     )
     launcher.start()
     leash = leashes()[str(os.getpid())]
@@ -132,7 +135,7 @@ def test_who_holds_a_job_goes_with_it(bed, tmp_path):
 
 def test_a_job_that_belongs_to_nobody_is_not_held(bed, tmp_path):
     launcher = batch_named.SlurmControllerLauncher(
-        profile_dir=str(tmp_path / "profile"), controller_cmd=["sleep", "600"], poll_interval=0.05
+        profile_dir=str(tmp_path / "profile"), controller_cmd=SLEEP, poll_interval=0.05
     )
     launcher.start()
     assert str(os.getpid()) not in leashes()
