@@ -170,7 +170,6 @@ class Host:
             names = [children.new_uuid() for _ in self._cells]
             if self._forks:
                 # Out of the collector's reach: its marks would copy every page that the children share.
-                gc.collect()
                 gc.freeze()
             self._nannies.start(names, self._cells)
             for slot, uuid in enumerate(names):
