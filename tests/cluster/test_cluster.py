@@ -123,7 +123,7 @@ def test_it_stops_though_its_file_cannot_be_written(make, monkeypatch):
     cluster.start_cluster_sync(1)
     launchers = [cluster.controller, cluster.engine_set]
 
-    def fail(*_args):
+    def fail(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -297,6 +297,20 @@ def test_two_processes_that_start_engines_keep_each_others_in_the_file(make, tmp
     cluster.update_cluster_file()
     other.update_cluster_file()
     assert list(read_cluster_file(Path(cluster.cluster_file))["engines"]["sets"]) == [mine]
+
+
+@posix_only
+def test_a_file_that_another_process_has_removed_does_not_come_back_by_an_end(make):
+    """`ipcluster stop` removes it; the process that had started the engines notices their ends one by one."""
+    cluster = make(cluster_id="one")
+    cluster.start_cluster_sync(1)
+    path = Path(cluster.cluster_file)
+    path.unlink()
+    cluster.stop_engines_sync()
+    assert cluster.is_running
+    assert not path.exists()
+    cluster.start_engines_sync(1)
+    assert path.exists()
 
 
 def test_what_launchers_wait_for_is_said(tmp_path):

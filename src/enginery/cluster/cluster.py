@@ -231,7 +231,7 @@ class Cluster(ConnectedCluster):
         self._stopping = True
         finish(controller.stop())
         self._bury(controller)
-        self.update_cluster_file()
+        self.update_cluster_file(ended=True)
 
     def _bury(self, controller: ControllerLauncher) -> None:
         """Clean up after a controller that is gone, and after the sets that went with it."""
@@ -283,7 +283,7 @@ class Cluster(ConnectedCluster):
             # Only now: what Ctrl-C cuts short can be done again.
             self._forget_set(launcher)
             self._leaving.discard(launcher)
-        self.update_cluster_file()
+        self.update_cluster_file(ended=True)
         if problems:
             raise problems[0] if len(problems) == 1 else LauncherError("\n".join(map(str, problems)))
 

@@ -152,7 +152,7 @@ class ConnectedCluster(KnownCluster):
         for name in sets.values():
             if (launcher := self.engines.get(name)) is not None:
                 launcher.n = max(0, launcher.n - 1)
-        self.update_cluster_file()
+        self.update_cluster_file(ended=True)
 
     connect_client = awaitable(connect_client_sync)
     signal_engines = awaitable(signal_engines_sync)

@@ -163,7 +163,7 @@ class KnownCluster(LoggingConfigurable):
             if not returns:
                 self._restarts.cancel()
             self._crashes.controller_ended(launcher, data, returns=returns)
-        self.update_cluster_file()
+        self.update_cluster_file(ended=True)
 
     def _engines_stopped(self, launcher: EngineLauncher, data: StopData) -> None:
         name = launcher.engine_set_id
@@ -176,7 +176,7 @@ class KnownCluster(LoggingConfigurable):
         else:
             returns = self.restart_on_crash and self._restarts.ended(launcher)
             self._crashes.set_ended(launcher, data, returns=returns)
-        self.update_cluster_file()
+        self.update_cluster_file(ended=True)
 
     def _forget_set(self, launcher: EngineLauncher) -> None:
         launcher.get_output(remove=True)
@@ -243,10 +243,14 @@ class KnownCluster(LoggingConfigurable):
             if self.cluster_file:
                 Path(self.cluster_file).unlink(missing_ok=True)
 
-    def update_cluster_file(self) -> None:
-        """Write the cluster file if anything runs, else remove it."""
+    def update_cluster_file(self, *, ended: bool = False) -> None:
+        """Write the cluster file if anything runs, else remove it.
+
+        With ``ended``, because something has ended: then a file that is not there stays so. Another process that ends the
+        cluster has removed it, and what seems to run here is ending, too.
+        """
         with self._lock:
-            if self.is_running:
-                self.write_cluster_file()
-            else:
+            if not self.is_running:
                 self.remove_cluster_file()
+            elif not ended or Path(self.cluster_file).exists():
+                self.write_cluster_file()
