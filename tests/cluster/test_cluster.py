@@ -8,17 +8,18 @@ import logging
 import os
 import signal
 import stat
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import psutil
 import pytest
 from traitlets.config import Config
 
-from enginery.cluster import outfit
+from enginery.cluster import cluster_file, outfit
 from enginery.cluster.cleaning import clean_cluster_files
 from enginery.cluster.cluster import Cluster
-from enginery.cluster.cluster_file import read_cluster_file
 from enginery.cluster.launchers.base import EngineLauncher
 from enginery.cluster.launchers.local import LocalEngineSetLauncher
 from enginery.cluster.manager import ClusterManager
@@ -75,11 +76,11 @@ def test_the_cluster_file_follows_what_runs(make):
     assert path.name == "cluster-one.json"
     cluster.start_controller_sync()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert read_cluster_file(path) == cluster.to_dict()
+    assert cluster_file.read_cluster_file(path) == cluster.to_dict()
     first = cluster.start_engines_sync(1)
     second = cluster.start_engines_sync(2, "mine")
     assert second == "mine"
-    assert list(read_cluster_file(path)["engines"]["sets"]) == [first, "mine"]
+    assert list(cluster_file.read_cluster_file(path)["engines"]["sets"]) == [first, "mine"]
     cluster.stop_engines_sync("mine")
     assert list(cluster.engines) == [first]
     with pytest.raises(KeyError, match="nobody"):
@@ -292,11 +293,11 @@ def test_two_processes_that_start_engines_keep_each_others_in_the_file(make, tmp
     other = Cluster.from_file(cluster.cluster_file, config=cluster.config)
     theirs = other.start_engines_sync(2)
     cluster.update_cluster_file()
-    assert list(read_cluster_file(Path(cluster.cluster_file))["engines"]["sets"]) == [mine, theirs]
+    assert list(cluster_file.read_cluster_file(Path(cluster.cluster_file))["engines"]["sets"]) == [mine, theirs]
     other.stop_engines_sync(theirs)
     cluster.update_cluster_file()
     other.update_cluster_file()
-    assert list(read_cluster_file(Path(cluster.cluster_file))["engines"]["sets"]) == [mine]
+    assert list(cluster_file.read_cluster_file(Path(cluster.cluster_file))["engines"]["sets"]) == [mine]
 
 
 @posix_only
@@ -311,6 +312,45 @@ def test_a_file_that_another_process_has_removed_does_not_come_back_by_an_end(ma
     assert not path.exists()
     cluster.start_engines_sync(1)
     assert path.exists()
+
+
+def test_a_file_that_is_being_written_is_written_to_its_end_when_the_process_ends(tmp_path):
+    code = f"""
+        import threading, time
+        from enginery.cluster import cluster_file
+        from enginery.cluster.cluster import Cluster
+
+        def slowly(path, plain):
+            begun.set()
+            time.sleep(0.2)
+            path.write_text("whole")
+
+        begun = threading.Event()
+        cluster_file.write_cluster_file = slowly
+        cluster = Cluster(cluster_file={str(tmp_path / "file")!r})
+        threading.Thread(target=cluster.write_cluster_file, daemon=True).start()
+        begun.wait()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+@posix_only
+def test_one_process_at_a_time_changes_cluster_files(tmp_path, monkeypatch):
+    import fcntl
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with cluster_file.exclusive(tmp_path / "cluster.json"), pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        monkeypatch.setattr(cluster_file, "PATIENCE", 0.02)
+        with cluster_file.exclusive(tmp_path / "cluster.json"):
+            pass  # whoever has the lock may have been stopped
+    finally:
+        os.close(folder)
+    with cluster_file.exclusive(tmp_path / "nowhere" / "cluster.json"):
+        pass
 
 
 def test_what_launchers_wait_for_is_said(tmp_path):

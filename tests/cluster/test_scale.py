@@ -68,6 +68,14 @@ class TestRealClusters:
         cluster.scale_sync(0)
         assert [each.get(timeout=PATIENCE) for each in results] == [0, 0, 0, 1, 1, 1]
 
+    def test_it_has_been_told_even_if_that_has_not_left_this_process(self, cluster, monkeypatch):
+        rc = cluster.client
+        assert rc[:].apply_sync(int) == [0, 0]
+        monkeypatch.setattr(rc.link, "_wake", lambda: None)  # as if the thread that sends got no turn
+        results = [rc[each].apply_async(_slowly, each) for each in (0, 1) for _ in range(3)]
+        cluster.scale_sync(0)
+        assert [each.get(timeout=PATIENCE) for each in results] == [0, 0, 0, 1, 1, 1]
+
     def test_engines_that_were_just_started_are_counted(self, cluster):
         cluster.start_engines_sync(1)
         cluster.scale_sync(3)

@@ -221,9 +221,13 @@ class Link(Connection):
         """Ids of the tasks whose results have not arrived."""
         return list(self._requests.outstanding)
 
+    def flush(self) -> None:
+        """Send at once, in this thread, what was asked before."""
+        self._line.flush()
+
     def unsent(self, tasks: Sequence[int]) -> set[int]:
         """Those of some tasks that cannot leave this process at the moment."""
-        self._line.flush()
+        self.flush()
         return self._requests.unsent(tasks)
 
     def unaccepted(self, tasks: Sequence[int]) -> set[int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from enginery.cluster.launchers.base import NotRunning
@@ -26,6 +29,39 @@ ARGUMENTS: Final = (
     "delay",
     "n",
 )
+#: How long another process may have the files of a folder for itself, and how often it is looked whether it still does.
+PATIENCE: Final = 1.0
+PAUSE: Final = 0.005
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Keep other processes from changing cluster files of this folder meanwhile.
+
+    Nothing is left by it, whatever dies. Where there are no locks, and when somebody who has one does not go on, it is done
+    without.
+    """
+    try:
+        import fcntl  # not everywhere
+
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(PAUSE)  # to wait for a lock has no end where its owner is stopped
+            except OSError:
+                break
+            else:
+                break
+        yield
+    finally:
+        os.close(folder)
 
 
 def read_cluster_file(path: Path) -> dict[str, Any]:

@@ -53,6 +53,9 @@ class ConnectedCluster(KnownCluster):
         return client
 
     def _own_client(self) -> Client:
+        # Its hello is answered after the controller has read what clients connected here were asked before.
+        for client in list(self._clients):
+            client.link.flush()
         return load_client()(self._client_info().to_dict())
 
     def _client_info(self) -> ConnectionInfo:

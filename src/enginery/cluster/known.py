@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 #: Exit codes of programs that did not fail: who is asked to leave while it starts or ends does not catch the signal, and
 #: nobody knows the code of what another process has started, and perhaps stopped.
 WELL: Final = (None, 0, -signal.SIGTERM)
+
+
+#: How long a file that is being written may take when this process ends, in seconds.
+LAST_WRITE: Final = 1.0
 
 
 class KnownCluster(LoggingConfigurable):
@@ -60,6 +66,7 @@ class KnownCluster(LoggingConfigurable):
         self._crashes = Crashes(lambda: self.log, lambda: list(self.engines.values()))
         self._restarts = Restarts(self._start_anew, lambda: self.log)
         self._lock = threading.RLock()
+        _known.add(self)
         super().__init__(**kwargs)
         if "log_level" in kwargs:
             self.log.setLevel(self.log_level)
@@ -231,17 +238,22 @@ class KnownCluster(LoggingConfigurable):
 
     def write_cluster_file(self) -> None:
         """Write the cluster file, unless its name is empty."""
-        with self._lock:
-            if not self.cluster_file:
-                return
+        with self._lock, files.exclusive(Path(self.cluster_file)):
+            self._write_cluster_file()
+
+    def _write_cluster_file(self) -> None:
+        if self.cluster_file:
             path = Path(self.cluster_file)
             files.write_cluster_file(path, files.with_others(path, self.to_dict(), self._gone_sets))
 
     def remove_cluster_file(self) -> None:
         """Remove the cluster file."""
-        with self._lock:
-            if self.cluster_file:
-                Path(self.cluster_file).unlink(missing_ok=True)
+        with self._lock, files.exclusive(Path(self.cluster_file)):
+            self._remove_cluster_file()
+
+    def _remove_cluster_file(self) -> None:
+        if self.cluster_file:
+            Path(self.cluster_file).unlink(missing_ok=True)
 
     def update_cluster_file(self, *, ended: bool = False) -> None:
         """Write the cluster file if anything runs, else remove it.
@@ -249,8 +261,21 @@ class KnownCluster(LoggingConfigurable):
         With ``ended``, because something has ended: then a file that is not there stays so. Another process that ends the
         cluster has removed it, and what seems to run here is ending, too.
         """
-        with self._lock:
+        with self._lock, files.exclusive(Path(self.cluster_file)):
             if not self.is_running:
-                self.remove_cluster_file()
+                self._remove_cluster_file()
             elif not ended or Path(self.cluster_file).exists():
-                self.write_cluster_file()
+                self._write_cluster_file()
+
+
+_known: weakref.WeakSet[KnownCluster] = weakref.WeakSet()
+
+
+def _let_files_be_written() -> None:
+    """At the end of this process: its watching threads end where they are, and that is not to be in the middle of a file."""
+    for cluster in list(_known):
+        cluster._lock.acquire(timeout=LAST_WRITE)  # noqa: SLF001 - of this file; never released
+
+
+# Before any cluster registers what it does at the end, which therefore comes first.
+atexit.register(_let_files_be_written)
