@@ -18,8 +18,8 @@ from enginery.cli.cluster_look import table
 from enginery.client.client import Client
 from enginery.config.application import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER, USAGE
 from enginery.errors import EngineError
+from waiting import PATIENCE, is_alive
 
-PATIENCE = 30
 real = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
 
 
@@ -304,7 +304,7 @@ def processes(home):
 def all_gone(everybody):
     """Whether all end in good time. Those that nobody has reaped yet have ended."""
     _, alive = psutil.wait_procs(everybody, timeout=PATIENCE)
-    return all(each.status() == psutil.STATUS_ZOMBIE for each in alive)
+    return not any(is_alive(each) for each in alive)
 
 
 def wait_until(condition):

@@ -18,10 +18,9 @@ from traitlets.config import Config
 from enginery.cluster.cluster import Cluster
 from enginery.errors import LauncherError
 from enginery.net.addresses import runtime_base
+from waiting import PATIENCE, is_alive
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
-
-PATIENCE = 30
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def family(pid):
 def all_gone(processes):
     """Whether all processes end in good time. Those our container has not reaped yet count as ended."""
     deadline = time.monotonic() + PATIENCE
-    while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes):
+    while any(is_alive(each) for each in processes):
         if time.monotonic() > deadline:
             return False
         psutil.wait_procs(processes, timeout=0.02)

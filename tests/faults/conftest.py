@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import psutil
 import pytest
 
 from enginery.cluster.cluster import Cluster
-from waiting import PATIENCE, wait_until
+from waiting import PATIENCE, is_alive, wait_until
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows
@@ -45,12 +44,6 @@ class Scene:
     def assert_works(self, n=2):
         assert self.rc[:].apply_async(abs, -1).get(PATIENCE) == [1] * n
         assert self.rc.load_balanced_view().map_async(abs, range(-20, 0)).get(PATIENCE) == list(range(20, 0, -1))
-
-
-def is_alive(process):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 @pytest.fixture

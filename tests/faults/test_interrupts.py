@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from waiting import PATIENCE, wait_until
+from waiting import PATIENCE, is_alive, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -205,7 +205,7 @@ def test_in_the_middle_of_a_cluster_nothing_is_left(tmp_path, work, times):
             time.sleep(0.01)
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
-    wait_until(lambda: not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], lambda: family)
+    wait_until(lambda: not [p for p in family if is_alive(p)], lambda: family)
     wait_until(lambda: not any(place.exists() for place in places), lambda: places)
     wait_until(lambda: not [path for path in profile.rglob("*") if path.is_file()])
 

@@ -21,11 +21,18 @@ PATIENCE = 30
 pytestmark = pytest.mark.slow
 
 
+# As in waiting.py, which engines do not find when they import this file.
 def wait_until(condition, told=lambda: "it never came true"):
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, told()
         time.sleep(0.005)
+
+
+def is_alive(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def begun(path):
@@ -167,9 +174,7 @@ class TestTheirKeepers:
             result.get(PATIENCE)
         assert "EngineError" in str(caught.value)
         wait_until(lambda: rc.ids == [])
-        wait_until(
-            lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in scene.engines)
-        )
+        wait_until(lambda: not any(is_alive(each) for each in scene.engines))
         scene.cluster.start_engines_sync(2)
         rc.wait_for_engines(2, timeout=PATIENCE)
         scene.assert_works()
@@ -210,9 +215,7 @@ class TestTheController:
         for use in (lambda: rc[0].apply_async(int), rc.queue_status):
             with pytest.raises(ipp.ConnectionLost):
                 use()
-        wait_until(
-            lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in scene.engines)
-        )
+        wait_until(lambda: not any(is_alive(each) for each in scene.engines))
 
     def test_lazy_maps_and_event_loops_hear_of_it(self, scene):
         import asyncio
@@ -308,6 +311,6 @@ def test_the_parent(tmp_path, name):
         family = psutil.Process(parent.pid).children(recursive=True)
         parent.send_signal(getattr(signal, name))
         parent.communicate(timeout=PATIENCE)
-    wait_until(lambda: not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], lambda: family)
+    wait_until(lambda: not [p for p in family if is_alive(p)], lambda: family)
     wait_until(lambda: not any(os.path.exists(place) for place in places), lambda: places)
     wait_until(lambda: not [path for path in (tmp_path / "profile").rglob("*") if path.is_file()])
