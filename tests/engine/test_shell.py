@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 import sys
+import textwrap
 
 import pytest
 from msgspec import msgpack
@@ -59,6 +62,25 @@ def shell(tmp_path_factory):
         for each in shell_room.EngineShell._walk_mro():
             patch.setattr(each, "_instance", made, raising=False)
         yield Engine(made, outputs, namespace, said)
+
+
+def test_a_shell_without_a_profile_leaves_no_folder_behind(tmp_path):
+    code = """
+        import os, sys
+        from enginery.engine.namespace import Namespace
+        from enginery.engine.output import Outputs
+        from enginery.engine.shell import make_shell
+
+        outputs = Outputs(lambda _: None, lambda _: None, logs={"stdout": sys.stdout, "stderr": sys.stderr})
+        shell = make_shell(Namespace(0).module, outputs, {}, None)
+        assert shell.run_cell("a = 6 * 7").success
+        os._exit(shell.user_ns["a"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=False, env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    assert done.returncode == 42
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

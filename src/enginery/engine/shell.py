@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import linecache
+import shutil
 import signal
 import sys
 import tempfile
@@ -252,6 +253,9 @@ def make_shell(
     location = str(profile_dir) if profile_dir is not None else tempfile.mkdtemp(prefix="enginery-profile-")
     profile = ProfileDir(location=location)
     shell = EngineShell.instance(user_module=module, config=settings, profile_dir=profile, ipython_dir=location)
+    if profile_dir is None:
+        # IPython wants a place, and makes folders in it. Nobody looks for them, and an engine may be killed.
+        shutil.rmtree(location, ignore_errors=True)
     shell.outputs = outputs
     # Not so on an engine; the client is told of the SystemExit.
     warnings.filterwarnings("ignore", "To exit: use", UserWarning)
