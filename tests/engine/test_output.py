@@ -68,6 +68,20 @@ def test_a_change_of_streams_ends_a_chunk(desk):
     assert desk.texts == [("stdout", "1"), ("stderr", "2"), ("stdout", "3")]
 
 
+def test_what_was_written_past_python_is_looked_for_once_more_after_some_of_it_was_read(desk):
+    """A thread reads one piece of it, the next comes, and then Python writes."""
+    written: list[str] = []
+    desk.outputs.unread = lambda _timeout, _events: written
+    desk.outputs.read = lambda: desk.outputs.overheard("stdout", written.pop())
+    print("python 1", file=desk.run().out)
+    with desk.outputs.lock:
+        desk.outputs.overheard("stdout", "c 1\n")
+    written.append("c 2\n")
+    print("python 2", file=desk.out)
+    desk.outputs.end()
+    assert desk.texts == [("stdout", "python 1\nc 1\nc 2\npython 2\n")]
+
+
 def test_what_is_shown_stands_behind_the_text_before_it(desk):
     desk.run().out.write("before")
     desk.outputs.show("display", b"data")

@@ -160,8 +160,7 @@ class _Reader:
                     self._pipes.remove(pipe)
                     break
                 if text := decoder.decode(data):
-                    self._outputs.is_wary = self._outputs.is_wary or self._outputs.task >= 0
-                    self._outputs.add(kind, text)
+                    self._outputs.overheard(kind, text)
                 if len(data) < BLOCK:
                     break
 

@@ -111,6 +111,13 @@ class Outputs:
             if first:
                 self._flush_soon(DELAY)
 
+    def overheard(self, kind: str, text: str) -> None:
+        """Keep text that somebody wrote past Python. Under the lock."""
+        self.is_wary = self.is_wary or self.task >= 0
+        self.add(kind, text)
+        # Whoever wrote it may write more: Python's next words have to look again.
+        self._within = ""
+
     def flush(self) -> None:
         """Hand on what is kept."""
         if self._parts:
