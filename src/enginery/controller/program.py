@@ -308,7 +308,6 @@ def _raise_descriptor_limit() -> None:
 
 def _tune_collector() -> None:
     """Let the collector leave what start-up made alone, and look rarely: tasks hold no cycles."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enginery.cli.ipengine import main
+from enginery.cli.process import run_program
 
 if __name__ == "__main__":
-    main()
+    run_program("enginery.cli.ipengine")

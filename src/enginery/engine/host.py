@@ -202,7 +202,6 @@ class Host:
             names = [new_uuid() for _ in self._cells]
             if self._forks:
                 # Out of the collector's reach: its marks would copy every page that the children share.
-                gc.collect()
                 gc.freeze()
             self._nannies.start(names, self._cells)
             for slot, uuid in enumerate(names):
