@@ -7,43 +7,55 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from waiting import PATIENCE
+from warm import CLONE, Warm
 
 ROOT = Path(__file__).parents[1]
 
 
 class Commands:
-    """Runs the commands of one IPython folder. ``program`` is ``cluster``, ``controller``, ``engine``, ``logger``."""
+    """Runs the commands of one IPython folder. ``program`` is ``cluster``, ``controller``, ``engine``, ``logger``.
 
-    def __init__(self, home, **variables):
+    Those of enginery are forked from ``warm``, if it is given, instead of started from nothing.
+    """
+
+    def __init__(self, home, warm=None, **variables):
         self.home = Path(home)
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("IPP_")}
-        # Engines import the modules of tests, for functions that come from there.
-        paths = [*filter(None, [variables.pop("PYTHONPATH", ""), plain.get("PYTHONPATH", "")]), str(ROOT / "tests")]
-        self.environment = {
-            **plain,
-            "IPYTHONDIR": str(home),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(paths),
-            **variables,
-        }
+        paths = variables.pop("PYTHONPATH", None)
+        self.warm = warm if paths is None else None
+        self.environment = {**plain_environment(home, paths), **variables}
         self.started = []
 
     def run(self, program, *argv, **variables):
         """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", module(program), *map(str, argv)],
-            env={**self.environment, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = self._begin(program, argv, variables, out, err)
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                raise
+            for file in (out, err):
+                file.seek(0)
+            return subprocess.CompletedProcess(argv, process.returncode, out.read(), err.read())
+
+    def _begin(self, program, argv, variables, out, err):
+        environment = {**self.environment, **variables}
+        argv = list(map(str, argv))
+        if self.warm is not None and module(program).startswith("enginery."):  # and not a name of former times
+            with open(os.devnull) as null:
+                streams = [null.fileno(), out.fileno(), err.fileno()]
+                return self.warm.start(module(program), argv, environment, streams)
+        command = [sys.executable, "-m", module(program), *argv]
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
 
     def run_code(self, code, given=""):
         """Run a Python program to its end; it may read what it is ``given``."""
@@ -59,8 +71,10 @@ class Commands:
 
     def start(self, program, *argv, until="", **variables):
         """Start a command, and return once it has said ``until``."""
-        command = [sys.executable, "-m", module(program), *map(str, argv)]
-        running = Running(command, {**self.environment, **variables})
+        said, says = os.pipe()
+        with open(says, "w") as pipe:
+            process = self._begin(program, argv, variables, pipe, pipe)
+        running = Running(process, open(said))  # noqa: SIM115 - closed at its end
         self.started.append(running)
         running.said = running.read_until(until) if until else ""
         return running
@@ -92,22 +106,16 @@ class Commands:
 class Running:
     """A command that runs. What it says, on either stream, is read by a thread."""
 
-    def __init__(self, command, environment):
-        self.process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.pid = self.process.pid
+    def __init__(self, process, said):
+        self.process = process
+        self.pid = process.pid
+        self._said = said
         self._lines = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
-        for line in self.process.stdout:
+        for line in self._said:
             self._lines.put(line)
         self._lines.put("")
 
@@ -145,9 +153,28 @@ class Running:
             self.signal(signal.SIGTERM)
         self.wait()
         self._reader.join(PATIENCE)
-        self.process.stdout.close()
+        self._said.close()
 
 
 def module(program):
     """What follows ``-m``: of enginery, unless it is a whole name."""
     return program if "." in program or program == "IPython" else f"enginery.{program}"
+
+
+def plain_environment(home, paths=None):
+    """Environment of commands in the IPython folder ``home``, which import from ``paths`` before all others."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("IPP_")}
+    # Engines import the modules of tests, for functions that come from there.
+    paths = os.pathsep.join(filter(None, [paths, plain.get("PYTHONPATH"), str(ROOT / "tests")]))
+    return {**plain, "IPYTHONDIR": str(home), "PYTHONUNBUFFERED": "1", "PYTHONPATH": paths}
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """The process that has imported all commands; None where processes cannot be made like this."""
+    if CLONE is None:
+        yield None
+        return
+    started = Warm(plain_environment(os.devnull))
+    yield started
+    started.stop()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from commands import Commands
+from commands import Commands, warm
+
+__all__ = ["warm"]
 
 
 @pytest.fixture
-def commands(tmp_path):
+def commands(tmp_path, warm):
     """Commands in a private IPython folder; what was started is gone at the end."""
-    commands = Commands(tmp_path)
+    commands = Commands(tmp_path, warm)
     yield commands
     commands.end()

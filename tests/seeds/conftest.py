@@ -6,17 +6,19 @@ import sys
 
 import pytest
 
-from commands import PATIENCE, ROOT, Commands
+from commands import PATIENCE, ROOT, Commands, warm
 from enginery.client.client import Client
+
+__all__ = ["warm"]
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows
 
 
 @pytest.fixture
-def commands(tmp_path):
+def commands(tmp_path, warm):
     """Commands in a private IPython folder; what was started is gone at the end."""
-    commands = Commands(tmp_path)
+    commands = Commands(tmp_path, warm)
     yield commands
     commands.end()
 
@@ -30,9 +32,9 @@ def former(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory, warm):
     """The commands of a folder in whose default profile two engines run, started by ``ipcluster start -n 2``."""
-    commands = Commands(tmp_path_factory.mktemp("ipython"))
+    commands = Commands(tmp_path_factory.mktemp("ipython"), warm)
     commands.start("cluster", "start", "-n", "2", until="appear to have started")
     yield commands
     commands.end()

@@ -1,0 +1,155 @@
+"""Commands that need not import anything: they are forked from a process that has imported all that they import.
+
+Half of what a command's process does is to import the same 300 modules as hundreds before it in this suite. So a test may have
+them forked, with arguments, environment and streams of their own, and as children of the test's process, which learns their
+exit codes and notices those that stay. From there on a command is what ``python -m`` makes of it: its ``__main__`` is run, and its
+end is the interpreter's. That commands start from nothing as well is shown by all that a cluster starts, by the pages of the
+documentation, and by what tests start with paths of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import random
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+#: What commands import.
+IMPORTED = (
+    "enginery.cli.cluster_key",
+    "enginery.cli.cluster_look",
+    "enginery.cli.cluster_start",
+    "enginery.cli.ipcluster",
+    "enginery.cli.ipcontroller",
+    "enginery.cli.ipengine",
+    "enginery.cluster.launchers.local",
+    "enginery.controller.program",
+    "enginery.controller.remote",
+    "enginery.engine.host",
+    "enginery.net.reach",
+)
+#: The number of the system call by which Linux makes processes.
+CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine) if sys.platform == "linux" else None
+CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
+PR_GET_TID_ADDRESS = 40
+#: Longest order, in bytes: it goes in one packet.
+MOST = 1 << 17
+
+
+class Child:
+    """A process that was forked; as much of ``subprocess.Popen`` as tests use."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+        self._lock = threading.Lock()
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def poll(self):
+        with self._lock:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        if self.poll() is None:
+            end = os.pidfd_open(self.pid)
+            try:
+                select.select([end], [], [], timeout)
+            finally:
+                os.close(end)
+            if self.poll() is None:
+                raise subprocess.TimeoutExpired(f"pid {self.pid}", timeout)
+        return self.returncode
+
+
+class Warm:
+    """The process that has imported everything. Not thread-safe."""
+
+    def __init__(self, environment):
+        """``environment`` has the paths that modules are imported from, which is the same for all commands."""
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MOST)
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", __file__, str(theirs.fileno())],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def start(self, module, argv, environment, streams):
+        """Start ``python -m module``, with three descriptors for its standard streams."""
+        order = json.dumps({"module": module, "argv": argv, "environment": environment, "folder": os.getcwd()})
+        socket.send_fds(self._control, [order.encode()], streams)
+        answer = self._control.recv(100)
+        assert answer, f"it ended with {self._process.wait()}"
+        return Child(int(answer))
+
+    def stop(self):
+        self._control.close()
+        self._process.wait()
+
+
+def serve(control):
+    """Fork a process for each order. Returns in those: what they are to be."""
+    for name in IMPORTED:
+        __import__(name)
+    gc.collect()
+    gc.freeze()
+    while True:
+        order, streams, _, _ = socket.recv_fds(control, MOST, 3)
+        if not order:
+            sys.exit()
+        pid = fork_sibling()
+        if pid == 0:
+            control.close()
+            return json.loads(order), streams
+        for fd in streams:
+            os.close(fd)
+        control.send(str(pid).encode())
+
+
+def fork_sibling():
+    """Fork a child of our parent's. This process has one thread, so that the rest of what ``os.fork`` does is not needed."""
+    libc = ctypes.PyDLL(None, use_errno=True)
+    tid = ctypes.c_void_p()  # where the C library has the thread's number, which is another one in the child
+    libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(tid), 0, 0, 0)
+    assert tid, "this kernel was built without PR_GET_TID_ADDRESS"
+    flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | signal.SIGCHLD
+    # The last two change places from one architecture to another; the one that is not meant is not looked at.
+    pid = libc.syscall(ctypes.c_long(CLONE), ctypes.c_long(flags), None, None, tid, tid)
+    if pid < 0:
+        raise OSError(ctypes.get_errno(), "clone")
+    return pid
+
+
+def become(order, streams):
+    """Be a command in this process."""
+    for number, fd in enumerate(streams):
+        os.dup2(fd, number)
+        os.close(fd)
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    random.seed()
+    sys.path[0] = order["folder"]
+    sys.argv = ["-m", *order["argv"]]
+    runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    become(*serve(socket.socket(fileno=int(sys.argv[1]))))
