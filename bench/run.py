@@ -45,6 +45,12 @@ CARRIERS = (*RIVALS, "ray", "mpi4py")
 SHARERS = ("enginery", "ipyparallel", "dask", "ray")
 #: Where a system needs another file than the workload's.
 FILES = {("round_trip", "zmq"): "broker.py"}
+#: What Open MPI wants before it starts workers for root, and more of them than there are cores; without, it waits in silence.
+VARIABLES = {
+    "mpi4py": dict.fromkeys(
+        ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"), "1"
+    )
+}
 RUN_MARK = "ENGINERY_BENCH_RUN"
 MARK = "FIGURES "
 TIME_LIMIT = 180.0
@@ -158,7 +164,8 @@ class MeasurementError(Exception):
 def measure(system: str, file: str, settings: dict[str, float]) -> dict[str, float]:
     """Run one workload in the system's own interpreter; return its figures."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        environment = os.environ | {
+        environment = os.environ | VARIABLES.get(system, {})
+        environment |= {
             "IPYTHONDIR": folder,
             "PYTHONPATH": str(HERE / "workloads"),
             "OMP_NUM_THREADS": "1",

@@ -8,8 +8,8 @@ from enginery.core.recall import Recall
 class Reader(Recall):
     """As any reader, and ``entries`` has what was read, with frames."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **given):
+        super().__init__(**given)
         self.entries = []
 
     def read(self, entry, frames):

@@ -108,6 +108,12 @@ def reply():
     return ExecuteReply(1, {"execution_count": 2, "source": "x", "data": data, "metadata": metadata}, dict)
 
 
+def test_an_execute_reply_without_a_value_shows_what_was_printed_first():
+    said = {"stdout": "\nloaded 3 files\ndone\n"}
+    assert repr(ExecuteReply(1, {"execution_count": 2}, lambda: said)) == "<ExecuteReply[2]: loaded 3 files>"
+    assert repr(ExecuteReply(1, {"execution_count": 2}, lambda: {"stdout": ""})) == "<ExecuteReply[2]: no output>"
+
+
 def test_execute_reply_shows_itself(reply, capsys):
     assert repr(reply) == "<ExecuteReply[2]: 42>"
     assert reply._repr_mimebundle_()[0]["text/plain"] == "Out[1:2]: 42"

@@ -51,13 +51,15 @@ def test_the_command_line():
     launcher = MPIEngineSetLauncher(
         n=3, engine_cmd=["ipengine"], profile_dir="/p", cluster_id="x", mpi_args=["--hostfile", "h"], engine_args=["-c"]
     )
-    assert launcher.arg_str == "mpiexec -n 3 --hostfile h ipengine --profile-dir=/p --cluster-id=x --mpi -c"
+    assert (
+        launcher.arg_str == "mpiexec -n 3 --hostfile h ipengine --profile-dir=/p --cluster-id=x --mpi --owner-pid=-1 -c"
+    )
     launcher.mpi_cmd = ["srun", "--mpi=pmi2"]
     assert launcher.args[:5] == ["srun", "--mpi=pmi2", "-n", "3", "--hostfile"]
     launcher.mpi_args = ["-np", "8"]
     assert launcher.args[:4] == ["srun", "--mpi=pmi2", "-np", "8"]
     controller = MPIControllerLauncher(controller_cmd=["ipcontroller"], profile_dir="/p")
-    assert controller.arg_str == "mpiexec -n 1 ipcontroller --profile-dir=/p"
+    assert controller.arg_str == "mpiexec -n 1 ipcontroller --profile-dir=/p --owner-pid=-1"
     assert launcher.needs_network
     assert controller.needs_network
 

@@ -41,6 +41,26 @@ def test_a_killing_signal_is_noticed(tmp_path):
     process.stdin.close()
 
 
+def test_it_is_asked_to_leave_once(tmp_path):
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\n"
+        "print('here', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    reader, writer = os.pipe()
+    process, ended = start(code, tmp_path, pipe_stdin=True, stdout=writer)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        assert said.readline() == "here\n"
+        process.terminate()
+        assert said.readline() == "asked\n"
+        process.terminate()
+        process.stdin.close()
+        assert said.read() == ""
+    assert ended.get(timeout=30) == 0
+
+
 def test_output_goes_to_the_file_and_environment_to_the_process(tmp_path):
     process = LocalProcess.start(
         [sys.executable, "-c", "import os, sys; print(os.environ['X']); sys.stderr.write('bad\\n')"],

@@ -19,7 +19,7 @@ from enginery.controller import log_file as room
 from enginery.controller.log_file import LogFile
 from enginery.core import logbook as book
 from enginery.errors import LogbookError
-from enginery.wire.messages import CLIENT_SHIFT, Dependency, EngineInfo, Fault, Options, Result, Status, Task
+from enginery.wire.messages import CLIENT_SHIFT, Dependency, EngineInfo, Fault, Options, Output, Result, Status, Task
 from logbook_reader import Reader
 
 OLD = Path(__file__).parent / "logbooks"
@@ -57,13 +57,33 @@ VERSION_1 = [
     (book.Left(1), []),
     (book.Gone(2, "you@here", "night.1"), []),
 ]
+#: All that a logbook of version 2 says: what came before, and what is told of records.
+VERSION_2 = [
+    (book.Began(3, 2), []),
+    *VERSION_1[1:],
+    (book.Heard([Output(FIRST, "stdout", "hello"), Output(FIRST, "display", "", b"data")]), []),
+    (book.Recorded([FIRST + 1]), []),
+    (book.Accepted([Task(FIRST + 5, 0, b"digest", b"x")]), []),
+    (book.Ended(0, [Result(FIRST + 5, Status.OK, b"value")]), []),
+    (book.Recorded(), []),
+    (
+        book.Owed(
+            EngineInfo(0, "uuid-0", 4711, "node7", "set"),
+            [Task(FIRST + 7, 0, b"digest", b"payload", 1), None],
+            [Result(FIRST + 7, Status.OK, b"value", 2, 1.0, 2.0), Result(FIRST + 8, 1, b"", fault=FAULT)],
+            [FIRST + 7],
+            [Output(FIRST + 7, "stdout", "hello")],
+        ),
+        [b"argument", b"one", b"two"],
+    ),
+]
 #: As entries were when version 1 was new: without what was added since.
 EARLY = [{"type": "began", "epoch": 5}, {"type": "gone", "client": 7}, {"type": "client", "number": 4, "name": "a", "session": "b", "token": "c"}]  # fmt: skip
 
 
-def read(path):
+def read(path, **given):
     log = LogFile(path)
-    reader = Reader()
+    reader = Reader(**given)
     try:
         log.read_into(reader)
     finally:
@@ -84,6 +104,30 @@ def test_version_1_is_read(tmp_path):
     reader = read(path)
     assert reader.entries == VERSION_1
     assert (reader.epoch, sorted(reader.tasks), sorted(reader.unheard)) == (3, [FIRST, FIRST + 3], [FIRST + 1])
+    for records_last in (True, False):  # it does not tell what was recorded
+        assert sorted(read(path, records_last=records_last).unrecorded) == [FIRST + 1]
+
+
+def test_version_2_is_read(tmp_path):
+    path = tmp_path / "logbook"
+    shutil.copy(OLD / "version-2", path)
+    reader = read(path, records_last=True)
+    assert reader.entries == VERSION_2
+    assert (reader.epoch, sorted(reader.tasks), sorted(reader.unheard)) == (
+        3,
+        [FIRST, FIRST + 3],
+        [FIRST + 1, FIRST + 5],
+    )
+    assert sorted(reader.unrecorded) == [FIRST + 7, FIRST + 8]
+    owed = reader.unrecorded[FIRST + 7]
+    assert (owed.frames, owed.result_frames, owed.direct, owed.engine.uuid) == (
+        [b"argument"],
+        [b"one", b"two"],
+        True,
+        "uuid-0",
+    )
+    assert [output.text for output in owed.said] == ["hello"]
+    assert [output.kind for output in reader.said[FIRST]] == ["stdout", "display"]
 
 
 def test_every_kind_of_entry_is_in_the_newest(tmp_path):
@@ -107,7 +151,7 @@ def test_what_is_read_is_written_anew_in_todays_version(tmp_path):
     shutil.copy(OLD / "version-1", path)
     log = LogFile(path)
     log.start()
-    log.begin_anew([(book.Began(4), [])])
+    log.begin_anew([(book.Began(4, book.VERSION), [])])
     log.close()
     assert read(path).entries == [(book.Began(4, book.VERSION), [])]
 

@@ -10,6 +10,7 @@ import pytest
 from enginery.controller import recording as room
 from enginery.controller.ports import Peer
 from enginery.controller.recording import Recorder
+from enginery.controller.safe import Safe
 from enginery.controller.server import Server
 from enginery.core import logbook as book
 from enginery.core.journal import Journal
@@ -340,3 +341,185 @@ class TestAnotherControllersTime:
         results = [m.Result(self.FIRST + 7, 0, b"value", 0, 110.0, 111.0)]
         recorder = self.recall(*self.lives(), book.Ended(0, results), book.Taken([self.FIRST + 7]))
         assert self.records(recorder) == []
+
+
+class Place:
+    """Where pages are saved when somebody says so."""
+
+    def __init__(self):
+        self.pages, self.saved, self.grown = [], 0, False
+
+    def put(self, page):
+        self.pages.append(page)
+        return len(self.pages)
+
+    def begin_anew(self, page):
+        self.pages[:] = [[] for _ in self.pages]
+        return self.put(page)
+
+    def recalled(self, upto=None):
+        """What the next controller would know if the lights went out now."""
+        recall = Recall(records_last=True)
+        for page in self.pages[: self.saved if upto is None else upto]:
+            for entry, frames in page:
+                recall.read(book.decode(book.encode(entry)), list(frames))
+        return recall
+
+
+class Keeper:
+    """A store that lasts, behind a queue that stands still."""
+
+    lasts = only_ended = True
+    largest = float("inf")
+
+    def __init__(self):
+        self.queue = []
+        self.write = self.queue.append
+
+    def ask(self, question, reply):
+        self.queue.append((question, reply))
+
+    def limits(self):
+        return ""
+
+
+class DurableWorld(World):
+    """The same with a logbook, and a store that lasts."""
+
+    def __init__(self):
+        super().__init__()
+        self.place, self.keeper = Place(), Keeper()
+        scheduler = self.scheduler = Scheduler(random=random.Random(0), journal=Journal(), hwm=0, logbook=Logbook())
+        self.recorder = Recorder(scheduler, self.keeper)
+        self.server = Server(
+            scheduler,
+            clients=self.clients,
+            engines=self.engines,
+            welcome=m.Welcome(-1, "", 1, 3.0, 1 << 20, patience=30.0),
+            silence=30.0,
+            clock=lambda: self.now,
+            recorder=self.recorder,
+            safe=Safe(self.place),
+        )
+        self.engine = Peer(self.engines)
+        self.hear(self.engine, m.EngineHello(m.VERSION, "engine", 22, "there"))
+        self.client = self.join("ours")
+        self.save()
+
+    def save(self):
+        self.place.saved = len(self.place.pages)
+        self.server.release()
+
+    def turn(self):
+        self.server.act(self.now)
+        self.save()
+
+
+class TestNothingIsLostOnTheWayToTheStore:
+    """Tasks that ended stand in the logbook until the store has them, and in the store only once the logbook knows."""
+
+    @pytest.fixture
+    def world(self):
+        return DurableWorld()
+
+    def run(self, world, *numbers, **given):
+        tasks = world.submit(*numbers, **given)
+        world.save()
+        world.finish(*tasks)
+        return tasks
+
+    def test_the_store_is_told_once_the_end_is_saved(self, world):
+        (task,) = self.run(world, 0)
+        assert world.keeper.queue == []
+        assert world.place.recalled(len(world.place.pages)).unrecorded.keys() == {task}
+        world.save()
+        (batch,) = world.keeper.queue
+        assert batch.ids() == [task]
+
+    def test_it_is_owed_until_the_store_has_it_and_however_the_logbook_is_written(self, world):
+        first = self.run(world, 0, frames=[b"array"])
+        world.hear(world.engine, m.Said([m.Output(first[0], "stdout", "late")]))
+        second = world.submit(1, 2)
+        world.save()
+        world.hear(world.engine, m.Said([m.Output(second[0], "stdout", "hello")]))
+        world.finish(second[0], frames=[b"result"])
+        world.save()
+        world.hear(world.client, m.Bye())
+        for _ in range(2):
+            world.turn()
+            recall = world.place.recalled()
+            assert recall.unrecorded.keys() == {first[0], second[0]}
+            ended = recall.unrecorded[first[0]]
+            assert (ended.frames, ended.direct, ended.engine.uuid, ended.said) == ([b"array"], False, "engine", [])
+            ended = recall.unrecorded[second[0]]
+            assert (ended.result_frames, [output.text for output in ended.said]) == ([b"result"], ["hello"])
+            world.place.grown = True
+        world.place.grown = False
+        one, *others = world.keeper.queue
+        one.is_done = True
+        world.turn()
+        assert world.place.recalled().unrecorded.keys() == {second[0]}
+        for batch in others:
+            batch.is_done = True
+        world.turn()
+        assert world.place.recalled().unrecorded == {}
+
+    def test_the_next_controller_has_it_recorded_and_owes_it_meanwhile(self, world):
+        (task,) = self.run(world, 0, frames=[b"array"])
+        world.save()
+        world.hear(world.client, m.Bye())
+        world.turn()
+        again = DurableWorld()
+        again.server.recall(world.place.recalled())
+        (batch,) = again.keeper.queue
+        (record,) = batch.records().values()
+        assert (record["msg_id"], record["buffers"], record["result_buffers"]) == (
+            "ours_0",
+            [b"args", b"array"],
+            [b"value"],
+        )
+        again.place.begin_anew(again.server.written())
+        again.turn()
+        assert again.place.recalled().unrecorded.keys() == {task}
+        batch.is_done = True
+        again.turn()
+        assert again.place.recalled().unrecorded == {}
+
+    def test_output_of_tasks_that_run_goes_into_their_record(self, world):
+        (task,) = world.submit(0)
+        world.save()
+        world.hear(world.engine, m.Said([m.Output(task, "stdout", "hello")]))
+        world.save()
+        for page in ([], world.server.written()):
+            recall = world.place.recalled()
+            if page:
+                recall = Recall(records_last=True)
+                for entry, frames in page:
+                    recall.read(entry, frames)
+            again = DurableWorld()
+            again.server.recall(recall)
+            assert [output.text for output in again.scheduler.journal.said[task]] == ["hello"]
+
+    def test_questions_and_changes_come_after_what_they_are_about(self, world):
+        self.run(world, 0)
+        world.hear(world.client, m.Query(7, "task_status", {"ids": ["ours_0"]}))
+        world.recorder.change({"ours_0": {"resubmitted": "ours_1"}})
+        assert world.keeper.queue == []
+        world.save()
+        batch, question, change = world.keeper.queue
+        assert (batch.ids(), type(question), change.count) == ([world.client.number << m.CLIENT_SHIFT], tuple, 1)
+
+    def test_what_was_purged_stays_away(self, world):
+        (task,) = self.run(world, 0)
+        world.save()
+        world.hear(world.client, m.Query(7, "purge", {"ids": "all"}))
+        world.save()
+        batch, (_, reply) = world.keeper.queue
+        batch.is_done = True
+        reply(1)
+        answers = lambda: [message for _, message, _ in world.clients.sent if type(message) is m.Answer]
+        assert answers() == []
+        assert task in world.place.recalled().unrecorded
+        world.turn()
+        assert world.place.recalled().unrecorded == {}
+        assert [answer.value for answer in answers()] == [1]

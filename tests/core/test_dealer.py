@@ -191,17 +191,17 @@ def test_dealing_looks_at_few_engines_however_many_there_are(desk, engines):
 
 
 def test_tasks_of_a_client_that_does_not_read_wait(desk):
-    desk = desk(engines=1, hwm=1)
+    desk = desk(engines=1, hwm=1, most_unread=1000)
     (engine,) = desk.engines
     slow, other = desk.client, desk.join_client()
-    desk.scheduler.dealer.hold_back(slow.number)
+    desk.scheduler.results_unread(slow.number, 1001)
     first = desk.task()
     restricted = desk.task(targets=[0])
     theirs = desk.submit(client=other)
     assert desk.turn().assigned(engine) == theirs
     assert "not read" in why(desk.scheduler, first, desk.now)
     assert desk.finish(engine, *theirs).assigned(engine) == []
-    desk.scheduler.dealer.let_on(slow.number)
+    desk.scheduler.results_unread(slow.number, 0)
     given = desk.turn().assigned(engine)
     assert {*given, *desk.finish(engine, *given).assigned(engine)} == {first, restricted}
 

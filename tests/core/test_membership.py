@@ -12,9 +12,9 @@ from enginery.wire import messages as m
 class Engine:
     """A membership, fed with messages; ``said`` decodes what it sends."""
 
-    def __init__(self):
+    def __init__(self, patience=0.0):
         self.member = Membership(m.EngineHello(m.VERSION, "uuid", 1, "host"))
-        self.hear(m.Welcome(3, "token", 1, 3.0))
+        self.hear(m.Welcome(3, "token", 1, 3.0, patience=patience))
         self.said()
 
     def hear(self, message, frames=()):
@@ -323,3 +323,149 @@ def test_it_knows_what_the_controller_has_not_read_yet(engine):
     (ping,) = [message for message in engine.said() if isinstance(message, m.Ping)]
     engine.hear(m.Pong(ping.number))
     assert engine.member.unheard() == 0
+
+
+# --- clients that do not read -------------------------------------------------------------------------------------
+
+
+def of(client, *numbers):
+    """Ids of tasks of a client."""
+    return [(client << m.CLIENT_SHIFT) + number for number in numbers]
+
+
+class TestHold:
+    def test_what_is_addressed_here_waits_and_the_rest_goes_back(self, engine):
+        direct, balanced, others = of(1, 1, 2), of(1, 3, 4), of(2, 1, 2)
+        engine.assign(direct[0], others[0], direct[1], direct=True).assign(balanced[0], others[1], balanced[1])
+        engine.hear(m.Hold([1]))
+        assert engine.said() == [m.Paused(direct), m.Returned(balanced)]
+        assert engine.take_all() == others
+        assert not engine.member.has_work()
+
+    def test_what_comes_meanwhile_waits_behind_it(self, engine):
+        first, second, third, last = of(1, 1, 2, 3, 4)
+        engine.assign(first, direct=True).hear(m.Hold([1]))
+        engine.assign(second, third, direct=True).said()
+        assert engine.take() is None
+        engine.hear(m.Hold([])).assign(last, direct=True)
+        assert engine.take_all() == [first, second, third, last]
+
+    def test_each_client_goes_on_by_itself(self, engine):
+        engine.hear(m.Hold([1, 2])).assign(*of(1, 1), *of(2, 1), *of(3, 1), direct=True)
+        assert engine.said() == [m.Paused([*of(1, 1), *of(2, 1)])]
+        assert engine.take_all() == of(3, 1)
+        assert engine.hear(m.Hold([2])).take_all() == of(1, 1)
+        assert engine.hear(m.Hold([1])).take_all() == of(2, 1)
+
+    def test_frames_stay_with_their_tasks(self, engine):
+        tasks = [m.Task(of(1, 1)[0], 0, b"", b"", 2), m.Task(of(2, 1)[0], 0, b"", b"", 1)]
+        engine.hear(m.Hold([1])).hear(m.Assign(tasks, direct=True), [b"a", b"b", b"c"])
+        assert engine.member.take().frames == [b"c"]
+        assert engine.hear(m.Hold([])).member.take().frames == [b"a", b"b"]
+
+    def test_they_can_be_taken_back_at_once(self, engine):
+        engine.assign(*of(1, 1, 2, 3), direct=True).hear(m.Hold([1])).said()
+        engine.hear(m.Abort(of(1, 1, 3)))
+        assert engine.aborted() == of(1, 1, 3)
+        assert engine.hear(m.Hold([])).take_all() == of(1, 2)
+
+    def test_kept_values_are_handed_out_later(self, engine):
+        heard = []
+        engine.member.listen(lambda message, frames: heard.append(message))
+        mine, theirs = (m.Task(of(client, 1)[0], m.Action.FETCH, b"", b"7") for client in (1, 2))
+        engine.hear(m.Hold([1])).hear(m.Fetch([mine, theirs]))
+        assert heard == [m.Fetch([theirs])]
+        assert engine.said() == [m.Paused([mine.id])]
+        engine.hear(m.Hold([]))
+        assert heard == [m.Fetch([theirs]), m.Fetch([mine])]
+        assert engine.take() is None
+
+    @pytest.mark.parametrize("resumed", [True, False])
+    def test_another_controller_knows_nothing_of_it(self, resumed):
+        engine = Engine(patience=5.0)
+        engine.assign(*of(1, 1), direct=True).hear(m.Hold([1])).said()
+        engine.member.come_back()
+        engine.hear(m.Welcome(3, "token", 2, 3.0, patience=5.0, resumed=resumed))
+        assert engine.assign(*of(1, 2), direct=True).take_all() == of(1, 1, 2)[not resumed :]
+
+    def test_the_same_controller_has_said_what_has_changed(self):
+        engine = Engine(patience=5.0)
+        engine.assign(*of(1, 1), direct=True).hear(m.Hold([1])).said()
+        engine.member.come_back()
+        engine.hear(m.Welcome(3, "token", 1, 3.0, patience=5.0, resumed=True))
+        assert engine.take() is None
+        assert engine.hear(m.Hold([])).take_all() == of(1, 1)
+
+
+class TestManyLargeResults:
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch):
+        monkeypatch.setattr(room, "MOST_UNREAD", 10_000)
+        monkeypatch.setattr(room, "ASK_RESULTS", 4_000)
+
+    def finish(self, engine, size):
+        task = engine.member.take().task.id
+        engine.member.finished(m.Result(task, 0, b"", 1), [memoryview(bytes(size))])
+
+    def test_no_task_is_begun_while_too_much_is_not_read(self):
+        engine = Engine().assign(1, 2, 3, 4, 5)
+        for _ in range(3):
+            self.finish(engine, 4_000)
+        assert engine.member.has_work()
+        self.finish(engine, 4_000)
+        assert engine.take() is None
+        assert not engine.member.has_work()
+        asked = [message.number for message in engine.said() if isinstance(message, m.Ping)]
+        assert asked == [-4_000, -8_000, -12_000, -16_000]
+        engine.hear(m.Pong(asked[0]))
+        assert engine.member.has_work()
+        assert engine.take() == 5
+
+    def test_one_result_of_any_size_may_be_on_its_way_while_the_next_is_made(self):
+        engine = Engine().assign(1, 2, 3)
+        self.finish(engine, 20_000)
+        assert engine.member.has_work()
+        self.finish(engine, 1)
+        assert not engine.member.has_work()
+
+    def test_who_has_to_leave_does_not_wait(self):
+        engine = Engine().assign(1, 2, 3)
+        self.finish(engine, 20_000)
+        self.finish(engine, 1)
+        assert not engine.member.has_work()
+        assert engine.hear(m.Shutdown(0, [])).member.has_work()
+
+    def test_small_results_are_not_counted(self):
+        engine = Engine().assign(1, 2)
+        engine.member.finished(m.Result(engine.take(), 0, b"small"), [])
+        assert [type(message) for message in engine.said()] == [m.Done]
+
+    @pytest.mark.parametrize("epoch", [1, 2])
+    def test_a_question_that_was_lost_with_the_connection_is_asked_again(self, epoch):
+        engine = Engine(patience=5.0).assign(1, 2, 3)
+        self.finish(engine, 20_000)
+        self.finish(engine, 1)
+        engine.said()
+        engine.member.come_back()
+        engine.hear(m.Welcome(3, "token", epoch, 3.0, patience=5.0, resumed=True))
+        assert engine.said()[-1] == m.Ping(-20_001)
+        assert engine.hear(m.Pong(-20_001)).take() == 3
+
+    def test_questions_about_output_are_others(self):
+        engine = Engine().assign(1, 2, 3)
+        self.finish(engine, 20_000)
+        self.finish(engine, 1)
+        assert engine.member.unheard() == 0
+        engine.hear(m.Pong(1 << 40))
+        assert engine.take() is None
+
+
+def test_output_is_asked_for_again_when_the_question_was_lost():
+    engine = Engine(patience=5.0)
+    engine.member.say_output(m.Output(1, "stdout", "x" * room.ASK_EVERY))
+    engine.said()
+    engine.member.come_back()
+    engine.hear(m.Welcome(3, "token", 1, 3.0, patience=5.0, resumed=True))
+    assert engine.said()[-1] == m.Ping(room.ASK_EVERY)
+    engine.hear(m.Pong(room.ASK_EVERY))
+    assert not engine.member.unheard()

@@ -227,3 +227,34 @@ def test_who_asks_while_the_controller_is_killed_is_answered_by_the_next_one(hou
         asker.join(PATIENCE)
         assert answers
         assert behind.get(PATIENCE) == 2
+
+
+def test_what_its_client_had_and_the_database_had_not_is_in_the_history(archive, tmp_path):
+    logbook = ControllerOptions(tmp_path, restore=True).logbook_path
+    with contextlib.closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as other:
+        with archive.connect() as rc:
+            rc.wait_for_engines(2, timeout=PATIENCE)
+            other.execute("BEGIN IMMEDIATE")  # nobody else writes meanwhile
+            told = rc[0].apply_async(print, "hello")
+            done = rc.load_balanced_view().map_async(abs, range(-99, 0), chunksize=1)
+            assert told.get(PATIENCE) is None
+            assert done.get(PATIENCE) == list(range(99, 0, -1))
+            names = [*told.msg_ids, *done.msg_ids]
+        wait_until(lambda: b"gone" in logbook.read_bytes())
+        archive.kill_controller()
+        other.execute("ROLLBACK")
+        assert completed(tmp_path / "tasks.db") == []
+    archive.restart_controller()
+    with archive.connect() as rc:
+        records = rc.db_query({"msg_id": {"$in": names}}, ["stdout", "status", "queue", "engine_id"])
+        assert sorted(record["msg_id"] for record in records) == sorted(names)
+        assert {record["status"] for record in records} == {"ok"}
+        assert [(each["stdout"], each["queue"]) for each in records if each["msg_id"] == names[0]] == [
+            ("hello\n", "mux")
+        ]
+        assert rc.get_result(names[-5:]).get(PATIENCE) == [5, 4, 3, 2, 1]
+        rc.purge_hub_results(names[:1])
+        archive.kill_controller()
+        archive.restart_controller()
+        assert set(names) & set(rc.hub_history()) == set(names[1:])
+        assert rc.resubmit(names[-2:]).get(PATIENCE) == [2, 1]

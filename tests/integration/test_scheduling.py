@@ -385,6 +385,33 @@ class TestBackPressure:
             # Results take what they take (about 130 bytes each); what is under way does not add to it.
             assert memory() - before < 40 << 20
 
+    def test_nothing_is_begun_for_a_client_that_does_not_read(self, tmp_path):
+        cluster = ipp.Cluster(
+            n=2, profile_dir=str(tmp_path / "profile"), controller_args=["--PeerLimits.unread=1000000"]
+        )
+        with cluster as rc, cluster.connect_client_sync() as slow:
+            slow.wait_for_engines(2)
+            for size in (50_000, 500_000):  # by the socket, and in shared memory
+                begun = Held(slow[0], tmp_path, f"begun-{size}", queued=False)
+                with slow.link._line.lock:  # so it does not read
+                    behind = [slow[0].apply_async(bytes, size) for _ in range(10)]
+                    much = [
+                        slow[1].apply_async(bytes, size) for _ in range(8_000_000 // size)
+                    ]  # sockets take two of them
+                    slow.link._line.flush()
+                    why = {"tasks": behind[-1]._open_ids()}
+                    while "its client has not read" not in rc.link.ask("why", why)[0]:
+                        pass
+                    begun.gate.write_text("")
+                    # It runs those of others as if nothing stood before them.
+                    assert rc[0].apply_sync(abs, -1) == rc.load_balanced_view(0).apply_sync(abs, -1) == 1
+                    assert rc.queue_status()[0]["queue"] == 10
+                    assert rc.statistics()["held_back"] == 1
+                assert [len(result.get(PATIENCE)) for result in behind + much] == [size] * len(behind + much)
+                while rc.statistics()["held_back"]:
+                    pass
+                assert rc.statistics()["paused"] == 0
+
 
 # --- schemes --------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from enginery.wire import messages as m
 
 FUNCTIONS = [b"", b"", b"f", b"g"]
 PICK = st.integers(0, 2**16)
+MOST = 1000
 
 
 def pick(number, choices):
@@ -34,6 +35,9 @@ class Engine:
         self.direct = deque()
         self.balanced = deque()
         self.functions = set()
+        self.held_back = set()
+        self.aside = []
+        self.words = deque()  # that the scheduler has not heard yet
         self.returns = deque()
         self.aborts = deque()
         self.begun = -1
@@ -48,13 +52,33 @@ class Engine:
     def missing(self):
         return {t.function for q in (self.direct, self.balanced) for t in q if t.function} - self.functions
 
+    def give(self, tasks):
+        """Tasks are addressed to this engine; those that it shall not begin for now are set aside."""
+        aside = [task for task in tasks if task.id >> m.CLIENT_SHIFT in self.held_back]
+        self.direct += [task for task in tasks if task not in aside]
+        self.aside += aside
+        if aside:
+            self.words.append(m.Paused([task.id for task in aside]))
+
+    def hold(self, clients):
+        """Begin nothing for these clients for now."""
+        self.held_back = set(clients)
+        tasks, back = [*self.aside, *self.direct], []
+        self.aside, self.direct = [], deque()
+        self.give(tasks)
+        for task in [task for task in self.balanced if task.id >> m.CLIENT_SHIFT in self.held_back]:
+            self.balanced.remove(task)
+            back.append(task.id)
+        if back:
+            self.words.append(m.Returned(back))
+
 
 class SchedulerMachine(RuleBasedStateMachine):
     """Stimuli of all kinds; ``turn`` performs what the scheduler asks, as the controller's loop would."""
 
     @initialize(scheme=st.sampled_from(sorted(SCHEMES)), hwm=st.sampled_from([None, None, 0, 1, 3]), seed=PICK)
     def begin(self, scheme, hwm, seed):
-        self.scheduler = Scheduler(random=Random(seed), scheme=scheme, hwm=hwm, journal=Journal())
+        self.scheduler = Scheduler(random=Random(seed), scheme=scheme, hwm=hwm, journal=Journal(), most_unread=MOST)
         self.now = 0.0
         self.clients = {}
         self.engines = {}
@@ -273,7 +297,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         engine = pick(which, [one for _, one in sorted(self.engines.items()) if one.aborts])
         ids = engine.aborts.popleft()
         results = []
-        for queue in (engine.direct, engine.balanced):
+        for queue in (engine.direct, engine.balanced, engine.aside):
             for task in [task for task in queue if task.id in ids]:
                 queue.remove(task)
                 results.append(m.Result(task.id, m.Status.ABORTED, b"", fault=m.Fault("TaskAborted", "", "")))
@@ -285,10 +309,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         engine = pick(which, [one for _, one in sorted(self.engines.items()) if one.missing()])
         self.scheduler.functions_missing(engine.record, sorted(engine.missing()))
 
-    @rule(which=PICK, back=st.booleans())
-    def client_reads_slowly(self, which, back):
-        client = pick(which, sorted(self.clients))
-        (self.scheduler.dealer.hold_back if back else self.scheduler.dealer.let_on)(client)
+    @rule(which=PICK, size=st.sampled_from([0, MOST // 2, MOST, MOST + 1]))
+    def client_reads_slowly(self, which, size):
+        self.scheduler.results_unread(pick(which, sorted(self.clients)), size)
+
+    @precondition(lambda self: any(engine.words for engine in self.engines.values()))
+    @rule(which=PICK)
+    def say_what_was_set_aside(self, which):
+        engine = pick(which, [one for _, one in sorted(self.engines.items()) if one.words])
+        said = engine.words.popleft()
+        if isinstance(said, m.Paused):
+            self.scheduler.tasks_paused(engine.record, said.ids)
+        else:
+            self.scheduler.tasks_returned(engine.record, said.ids, self.now)
 
     # --- data ---------------------------------------------------------------------------------------------------
 
@@ -364,11 +397,17 @@ class SchedulerMachine(RuleBasedStateMachine):
                 if target is None:
                     assert frames[: task.frames] == [f"{task.id} {at}" for at in range(task.frames)]
                 del frames[: task.frames]
-                (engine.direct if message.direct else engine.balanced).append(task)
             assert not frames
+            if message.direct:
+                engine.give(message.tasks)
+            else:
+                assert not {task.id >> m.CLIENT_SHIFT for task in message.tasks} & engine.held_back
+                engine.balanced += message.tasks
         elif isinstance(message, m.Fetch):
             self.fetches += len(message.tasks)
-            engine.direct += message.tasks
+            engine.give(message.tasks)
+        elif isinstance(message, m.Hold):
+            engine.hold(message.clients)
         elif isinstance(message, m.Functions):
             engine.functions |= message.bodies.keys()
         elif isinstance(message, m.Return):
@@ -397,7 +436,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         scheduler = self.scheduler
         for client in list(scheduler.dealer.held_back):
-            scheduler.dealer.let_on(client)
+            scheduler.results_unread(client, 0)
         for _ in range(20 + 2 * len(self.accepted)):
             self.turn()
             if not scheduler.book.tasks:
@@ -429,6 +468,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.answer(has=False)
         for number in sorted(self.engines):
             engine = self.engines[number]
+            while engine.words:
+                self.say_what_was_set_aside(0)
             while engine.aborts:
                 self.obey(0)
             while engine.returns:

@@ -12,6 +12,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import enginery
@@ -193,8 +194,23 @@ def test_row_056_a_controller_started_by_mpiexec(cluster, starter):
     one = cluster(controller="mpi", n=2)
     client = one.start_and_connect_sync()
     assert client.ids == [0, 1]
+    ranks = psutil.Process(one.controller.pid).children(recursive=True)
     one.stop_cluster_sync()
     assert not one.is_running
+    assert not psutil.wait_procs(ranks, PATIENCE)[1]
+
+
+def test_a_killed_mpiexec_leaves_nobody_behind(cluster, starter):
+    one = cluster(controller="mpi", n=2)
+    one.start_and_connect_sync()
+    started = [
+        process
+        for launcher in (one.controller, one.engine_set)
+        for process in psutil.Process(launcher.pid).children(recursive=True)
+    ]
+    for mpiexec in [process for process in started if process.name().startswith(("mpiexec", "orterun", "mpirun"))]:
+        mpiexec.kill()
+    assert not psutil.wait_procs(started, PATIENCE)[1]
 
 
 def test_mpiexec_ends_with_the_process_that_started_it(starter, tmp_path):

@@ -10,7 +10,9 @@ from enginery.store import writer as writers
 from enginery.store.batches import Changes
 from enginery.store.memory import DictDB
 from enginery.store.queries import Query
+from enginery.store.records import record_of
 from enginery.store.writer import Writer
+from store.sheets_of_tests import make_entry, sheet_of
 
 PATIENCE = 20.0
 
@@ -86,6 +88,49 @@ def test_what_has_accumulated_is_one_write_and_questions_come_after_it(store, wr
     found = store.find_records(Query({"msg_id": "s_3"}), ("label", "status"))
     assert found == [{"label": "a", "status": "ok"}]
     assert writer.statistics() == {"records_written": 3, "records_waiting": 0, "records_lost": 0}
+
+
+class Archive(Gate):
+    """A store that takes sheets."""
+
+    def add_sheets(self, sheets):
+        self.writes.append([sheet.count for sheet in sheets])
+
+
+class Ended:
+    """A batch of tasks that ended."""
+
+    size = 10
+
+    def __init__(self, *entries):
+        self.entries = entries
+        self.count = len(entries)
+
+    def records(self):
+        return {entry.msg_id: record_of(entry) for entry in self.entries}
+
+    def sheets(self, others):
+        return [sheet_of([entry for batch in (self, *others) for entry in batch.entries])]
+
+
+@pytest.mark.parametrize("only_ended", [True, False])
+def test_tasks_that_are_told_of_once_are_written_by_the_sheet(only_ended):
+    store = Archive()
+    writer = Writer(lambda: store, only_ended=only_ended)
+    writer.write(batch(1))
+    assert store.entered.wait(PATIENCE)
+    for each in (Ended(make_entry(1), make_entry(2)), Ended(make_entry(3)), batch(2, 3), Ended(make_entry(4))):
+        writer.write(each)
+    store.open.set()
+    ask(writer, everything)
+    expected = (
+        [["s_1"], [3], ["s_2", "s_3"], [1]]
+        if only_ended
+        else [["s_1"], ["ours_1", "ours_2", "ours_3", "ours_4", "s_2", "s_3"]]
+    )
+    assert store.writes == expected
+    assert writer.written == 7
+    writer.close()
 
 
 def test_who_writes_too_much_waits(store, writer):

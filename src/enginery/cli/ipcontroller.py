@@ -12,7 +12,7 @@ import traitlets
 from traitlets import Bool, Enum, Float, Integer, List, Unicode, default
 from traitlets.config.application import catch_config_error
 
-from enginery.cli.owner import clean_up_after_owner, remove_files
+from enginery.cli.owner import clean_up_after_owner, owner_of_this, remove_files
 from enginery.config.application import (
     ALREADY_STARTED,
     BASE_ALIASES,
@@ -154,7 +154,9 @@ class IPController(BaseParallelApplication):
     ready_fd = Integer(-1, help="File descriptor to report both connection infos on; used by launchers.").tag(
         config=True
     )
-    owner_pid = Integer(0, help="Leave when the process with this id is gone; used by launchers.").tag(config=True)
+    owner_pid = Integer(0, help="Leave when the process with this id (-1: the parent) is gone; used by launchers.").tag(
+        config=True
+    )
     owner_beat = Unicode(
         "", help="Leave when this file has not been touched for a minute; used by launchers on other hosts."
     ).tag(config=True)
@@ -222,7 +224,7 @@ class IPController(BaseParallelApplication):
             "server_secret": self.curve_secretkey,
             "limits": self._limits(),
             "ready_fd": None if self.ready_fd < 0 else self.ready_fd,
-            "owner_pid": self.owner_pid or None,
+            "owner_pid": owner_of_this(self.owner_pid),
             "owner_beat": Path(self.owner_beat) if self.owner_beat else None,
             "log": str(self.log_file) if self.log_to_file else "",
             "log_level": cast("int", self.log_level),
@@ -294,7 +296,7 @@ class IPController(BaseParallelApplication):
     def _limits(self) -> Limits:
         """What one peer may take; 0 leaves the default."""
         given = PeerLimits(parent=self)
-        names = ("hello", "strangers", "connections", "frames", "message", "queue", "rejected")
+        names = ("hello", "strangers", "connections", "frames", "message", "queue", "unread", "rejected")
         return Limits(**{name: value for name in names if (value := getattr(given, name))})
 
     def refuse_to_be_second(self, options: ControllerOptions) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from traitlets import Bool, Float, Integer, List, Unicode, default
 
-from enginery.cli.owner import clean_up_after_owner
+from enginery.cli.owner import clean_up_after_owner, owner_of_this
 from enginery.config.application import BASE_ALIASES, BASE_CLASSES, BASE_FLAGS, USAGE, BaseParallelApplication
 from enginery.config.fields import build
 from enginery.config.sections import plain_sections
@@ -101,7 +101,9 @@ class IPEngine(BaseParallelApplication):
     connection_fd = Integer(-1, help="File descriptor to read the connection info from; used by launchers.").tag(
         config=True
     )
-    owner_pid = Integer(0, help="Leave when the process with this id is gone; used by launchers.").tag(config=True)
+    owner_pid = Integer(0, help="Leave when the process with this id (-1: the parent) is gone; used by launchers.").tag(
+        config=True
+    )
     owner_files = List(Unicode(), help="Files to remove when the owner is gone; used by launchers.").tag(config=True)
 
     curve_serverkey = Unicode(help="Public key of the controller, for a connection file without keys.").tag(config=True)
@@ -209,7 +211,7 @@ class IPEngine(BaseParallelApplication):
             "cluster_id": self.cluster_id or connection.cluster_id,
             "profile_dir": self.profile_dir,
             "connection_file": path,
-            "owner_pid": self.owner_pid or None,
+            "owner_pid": owner_of_this(self.owner_pid),
             "startup_script": self.startup_script,
             "startup_command": self.startup_command,
             "work_dir": Path.cwd(),
@@ -268,7 +270,9 @@ class IPEngine(BaseParallelApplication):
 
         connection = self.find_connection()
         if connection is None:
-            clean_up_after_owner(self.owner_pid or None, [Path(path) for path in self.owner_files], patience=DYING)
+            clean_up_after_owner(
+                owner_of_this(self.owner_pid), [Path(path) for path in self.owner_files], patience=DYING
+            )
             sys.exit(EXIT_NO_CONTROLLER)
         options = self.options(connection)
         why = hopeless(connection)

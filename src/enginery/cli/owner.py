@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from enginery.engine.watch import has_ended, watch_process
@@ -11,6 +12,22 @@ from enginery.net.liveness import is_alive
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+
+#: As an owner's process id: whoever started this program.
+PARENT = -1
+
+
+def owner_of_this(told: int) -> int | None:
+    """The process id of this program's owner by what ``--owner-pid`` says; None if it has none (0).
+
+    Ranks are told PARENT: only the daemon of MPI that starts them is on their host. A program whose parent is gone
+    already, or is the host's first process, has no owner.
+    """
+    if told != PARENT:
+        return told or None
+    parent = os.getppid()
+    return parent if parent > 1 else None
 
 
 def clean_up_after_owner(owner: int | None, files: Iterable[Path], patience: float = 0.0) -> None:

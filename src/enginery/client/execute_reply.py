@@ -41,9 +41,13 @@ class ExecuteReply:
         return sorted({"execution_count", "source", "data", "metadata", "engine_id", *KEYS})
 
     def __repr__(self) -> str:
-        text = plain_text({"data": self.data}) if self.data else "no output"
+        text = plain_text({"data": self.data}) if self.data else self._first_line()
         short = text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004 - one line of a terminal, with its label
         return f"<ExecuteReply[{self.execution_count}]: {short}>"
+
+    def _first_line(self) -> str:
+        """Of what was printed: tells replies apart that have no value."""
+        return str(self._request()["stdout"]).strip().partition("\n")[0] or "no output"
 
     def _repr_pretty_(self, pretty: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython passes it
         pretty.text(self._as_text())

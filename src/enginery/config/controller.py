@@ -46,7 +46,7 @@ class TaskScheduler(Configurable):
 
 
 class PeerLimits(Configurable):
-    """What one peer may take of the controller before it is cut off; 0 is the default."""
+    """What one peer may take of the controller before it is cut off (``unread``: made to wait); 0 is the default."""
 
     hello = Float(0.0, min=0.0, help="Seconds from connecting to the first words (10).").tag(config=True)
     strangers = Integer(0, min=0, help="Connections that have not said who they are (1024).").tag(config=True)
@@ -56,6 +56,9 @@ class PeerLimits(Configurable):
     queue = Integer(0, min=0, help="Bytes that wait for a peer to read them (half of the host's memory).").tag(
         config=True
     )
+    unread = Integer(
+        0, min=0, help="Bytes of results that a client leaves unread before nothing of its is begun (512 MiB)."
+    ).tag(config=True)
     rejected = Integer(0, min=0, help="Messages of one peer that make no sense (100).").tag(config=True)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from enginery.controller.relaying import Relaying
     from enginery.controller.safe import Safe
     from enginery.controller.sharing import Sharing
+    from enginery.controller.unread import Unread
     from enginery.core.engines import ClientRecord, EngineRecord
     from enginery.core.scheduler import Scheduler
 
@@ -46,6 +47,7 @@ class Arrivals:
         farewells: Farewells,
         sharing: Sharing,
         relaying: Relaying,
+        unread: Unread,
         door: Door,
         safe: Safe | None,
         recorder: Recorder | None,
@@ -63,6 +65,7 @@ class Arrivals:
         self._farewells = farewells
         self._sharing = sharing
         self._relaying = relaying
+        self._unread = unread
         self._door = door
         self._safe = safe
         self._recorder = recorder
@@ -93,6 +96,7 @@ class Arrivals:
         self._greet(peer, welcome, received=hello.received if is_same else 0, is_new=is_new)
         if question := client.flow.last_question():
             self._peers.send(port, peer, m.Ping(question))
+        self._unread.relieve(peer)  # it may have got most of what was unread when it went away
 
     def _client_of(self, hello: m.ClientHello, now: float) -> ClientRecord | str:
         """The record of a client that says hello; of one that comes back the one it had. Or why it is refused."""

@@ -91,7 +91,14 @@ class History:
         self._say(client, answer, [])
 
     def _ask_store(
-        self, client: int, number: int, name: str, question: Callable[[TaskStore], Any], then: Callable[[Any], Any]
+        self,
+        client: int,
+        number: int,
+        name: str,
+        question: Callable[[TaskStore], Any],
+        then: Callable[[Any], Any],
+        *,
+        for_good: bool = False,
     ) -> None:
         """Have the store asked, and its answer worked out by ``then`` and sent; errors of both are told."""
 
@@ -105,7 +112,7 @@ class History:
             except Exception as error:
                 self._fail(client, number, name, error)
 
-        self._recorder.keeper.ask(question, reply)
+        self._recorder.ask(question, reply, for_good=for_good)
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -308,7 +315,7 @@ class History:
                 self._check_there(ids, there)
             return sum(store.drop_records(query) for query in ([named] if ids else []) + queries)
 
-        self._ask_store(client, number, "purge_results", question, lambda count: count)
+        self._ask_store(client, number, "purge_results", question, lambda count: count, for_good=True)
 
     # --- helpers --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Final
 
+from enginery.core.readers import MOST_UNREAD
 from enginery.net.stream import Bounds
 
 #: Where the system does not tell how much memory there is.
@@ -36,6 +37,7 @@ class Limits:
     header: int = 1 << 30  #: bytes of one message's header
     frames: int = 1 << 20  #: frames of one message
     message: int = field(default_factory=half_of_memory)  #: bytes of one message's frames
+    unread: int = MOST_UNREAD  #: bytes of results that a client leaves unread until nothing of its is begun
     queue: int = field(default_factory=half_of_memory)  #: bytes that wait for a peer to read them
     rejected: int = 100  #: messages of one peer that make no sense
 

@@ -164,6 +164,11 @@ class LogFile:
             self._changed.notify()
         return self._put
 
+    def flush(self) -> None:
+        """Wait until everything that was put is saved, or cannot be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.saved == self._put or self.failure is not None)
+
     def close(self) -> None:
         """Save what was put, and let go of the file."""
         with self._changed:
@@ -185,10 +190,14 @@ class LogFile:
             try:
                 self._save(queue)
             except OSError as error:
-                self.failure = error
+                with self._changed:
+                    self.failure = error
+                    self._changed.notify_all()
                 self.wakeup.set()
                 return
-            self.saved += len(queue)
+            with self._changed:
+                self.saved += len(queue)
+                self._changed.notify_all()
             self.wakeup.set()
 
     def _save(self, queue: list[tuple[bool, list[bytes]]]) -> None:

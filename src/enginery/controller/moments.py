@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Seconds between two moments that are told apart when tasks are submitted.
 RESOLUTION: Final = 0.001
@@ -17,7 +20,7 @@ MOMENTS: Final = 1 << 14
 class Moments:
     """When the tasks of one client came, by id: exact for the newest, coarser for those of long ago.
 
-    ``of`` may be called by any thread.
+    ``of`` and ``of_each`` may be called by any thread.
     """
 
     __slots__ = ("_points",)
@@ -54,3 +57,9 @@ class Moments:
         """When a task came; 0 if that is not known."""
         ids, times = self._points
         return times[max(0, bisect_right(ids, task) - 1)] if ids else 0.0
+
+    def of_each(self, tasks: Sequence[int]) -> list[float]:
+        """When each of some tasks came."""
+        # Hot: once per task where a database is used. Bench: durable.
+        ids, times = self._points
+        return [times[max(0, bisect_right(ids, task) - 1)] for task in tasks] if ids else [0.0] * len(tasks)

@@ -34,7 +34,7 @@ log = logging.getLogger("enginery.controller")
 
 #: Connections taken from the queue of one listener in one turn.
 ACCEPTS: Final = 64
-#: Bytes sent to a peer on another host after which it is asked whether it has read them.
+#: Bytes sent to a peer on another host after which it is asked whether it has read them, at most.
 ASK_EVERY: Final = 16 << 20
 #: What ``accept`` says when there are no descriptors left.
 _FULL: Final = frozenset({errno.EMFILE, errno.ENFILE})
@@ -115,6 +115,8 @@ class Port:
         self.listener = listener
         self.router = router
         self.limits = limits or Limits()
+        #: bytes sent to a peer on another host after which it is asked whether it has read them
+        self._ask_every = min(ASK_EVERY, self.limits.unread // 4)
         #: given up to turn somebody away when there are no others
         self._spare = os.open(os.devnull, os.O_RDONLY) if listener is not None else -1
         self._turned_away = 0
@@ -219,7 +221,7 @@ class Port:
             return self._too_slow(peer, peer.sent - peer.read)
         if not router.send(peer.identity, header, frames):
             return False
-        if peer.sent - peer.asked < ASK_EVERY or not peer.role:
+        if peer.sent - peer.asked < self._ask_every or not peer.role:
             return True
         peer.asked = peer.sent
         return router.send(peer.identity, encode(Ping(-peer.sent)), [])

@@ -19,8 +19,9 @@ from enginery.controller.log_file import LogFile
 from enginery.controller.loop import Loop
 from enginery.controller.ports import Port
 from enginery.controller.recording import Recorder
-from enginery.controller.safe import Safe
+from enginery.controller.safe import Receipt, Safe
 from enginery.controller.server import Server, first_client
+from enginery.core.actions import Action
 from enginery.core.journal import Journal
 from enginery.core.logbook import Logbook
 from enginery.core.recall import Recall
@@ -82,8 +83,10 @@ class Controller:
         """
         if self._options.restore:
             self._logbook = LogFile(self._options.logbook_path)
-            self._logbook.read_into(self._recall)
         self._keeper = _open_store(self._options)
+        if self._logbook is not None:
+            self._recall = Recall(records_last=self._keeper is not None and self._keeper.lasts)
+            self._logbook.read_into(self._recall)
         epoch = self._recall.epoch + 1
         infos = {}
         for kind in DOMAINS:
@@ -192,6 +195,7 @@ class Controller:
             first_client=first_client(self._epoch),
             logbook=Logbook() if self._logbook is not None else None,
             journal=Journal() if self._keeper is not None else None,
+            most_unread=options.limits.unread,
         )
         shared = str(self._segments.path) if self._segments is not None else ""
         welcome = Welcome(-1, "", self._epoch, options.heartbeat, options.window, shared, scheme=options.scheme)
@@ -236,6 +240,21 @@ class Controller:
             raise LogbookError(f"leaving, for the logbook cannot be written: {self._logbook.failure}")
         log.info("leaving: %s", reason)
         server.say_goodbye(f"The controller was stopped: {reason}.")
+        if safe is not None and recorder is not None:
+            self._end_records(scheduler, recorder, safe)
+
+    def _end_records(self, scheduler: Scheduler, recorder: Recorder, safe: Safe) -> None:
+        """Have the store told of all that has ended, and the logbook of what the store has."""
+        assert self._logbook is not None
+        assert scheduler.logbook is not None
+        scheduler.settle()
+        recorder.collect(now_or_never=True)
+        safe.write(scheduler.logbook.take())
+        self._logbook.flush()
+        safe.release(lambda what: None if isinstance(what, Action | Receipt) else what())  # nothing is sent any more
+        recorder.keeper.close()
+        recorder.collect()
+        safe.write(scheduler.logbook.take())
 
     # --- end ----------------------------------------------------------------------------------------------------
 

@@ -12,35 +12,31 @@ Rules of the room:
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from enginery.controller.ended import NOTHING, EndedTasks, Recalled, buffers_of
 from enginery.controller.moments import Moments
-from enginery.core.logbook import Submitted
-from enginery.core.sharing import put_together
+from enginery.core.logbook import Gone, Recorded, Submitted
 from enginery.net.segments import read_segment
-from enginery.store.batches import OVERHEAD, Changes, Entries
+from enginery.store.batches import Changes, Entries
 from enginery.store.records import Entry, Origin, Record, record_of
 from enginery.wire.messages import CLIENT_SHIFT, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
+    from enginery.controller.ended import Held, Views
     from enginery.core.engines import ClientRecord
     from enginery.core.journal import Aside, Ended, Journal
     from enginery.core.logbook import Page
     from enginery.core.recall import Recall
     from enginery.core.scheduler import Scheduler
-    from enginery.store.backlog import Backlog
+    from enginery.store.backlog import Backlog, Question, Reply
     from enginery.store.writer import Writer
     from enginery.wire.messages import Request, Result, Segment
 
-    #: Mapped segments by name.
-    Views = dict[str, memoryview]
-    #: Segments of tasks, and of their results, by task.
-    Held = tuple[dict[int, Views], dict[int, Views]]
 
 #: Ended tasks that may wait to be handed over while nobody asks for them.
 WAITING: Final = 1024
@@ -51,8 +47,6 @@ HEAVY: Final = 512
 ORIGINS: Final = 10_000
 #: Keys of records that tell of the task itself.
 _OF_TASK: Final = frozenset({"header", "metadata", "content", "queue", "label"})
-
-_payload = attrgetter("payload")
 
 
 class Recorder:
@@ -68,12 +62,16 @@ class Recorder:
         self._read = partial(read_segment, folder)
         self._only_ended = keeper.only_ended
         self._lasts = keeper.lasts
-        self._offset = time.time() - time.monotonic()  #: what makes the time of day out of the loop's time
+        self.offset = time.time() - time.monotonic()  #: what makes the time of day out of the loop's time
         self._heavy = False  #: there were large payloads, so all have to be weighed
         self._origins: OrderedDict[int, Origin] = OrderedDict()
         self._moments: dict[int, Moments] = {}
         self._held: dict[int, Views] = {}  #: segments of tasks, by task
         self._held_results: dict[int, Views] = {}
+        self._owed: deque[EndedTasks | Recalled] = deque()  #: handed over, and not known to be in the store
+        #: does something once all that the scheduler has written until now is saved: a store that lasts never knows of
+        #: an end that the logbook does not
+        self.when_saved: Callable[[Callable[[], object]], object] = _at_once
         #: tasks of which somebody waits for the result
         self.followed: dict[int, list[tuple[int, int]]] = {}
         #: called with the client, the id under which it waits, and what became of the task
@@ -132,17 +130,24 @@ class Recorder:
         for first, when in sorted(recall.moments):
             if (moments := self._moments.get(first >> CLIENT_SHIFT)) is not None:
                 moments.note(first, when)
-        if recall.unheard:
-            self.keeper.write(Changes(dict(self._records_again(recall))))
+        if recall.unrecorded:
+            batch = Recalled(dict(self._records_again(recall)), recall.unrecorded)
+            self.keeper.write(batch)
+            if self._lasts:
+                self._owed.append(batch)
 
     def _records_again(self, recall: Recall) -> Iterator[tuple[str, Record]]:
-        for number, (engine, result, frames) in recall.unheard.items():
-            task, direct = recall.over.get(number, (None, False))
-            origin, info = self._origins[number >> CLIENT_SHIFT], recall.engines.get(engine)
-            entry = Entry(origin, task or Task(number, 0, b"", b""), direct, info, result)
-            entry.submitted = self._moments[origin.number].of(number)
+        for number, ended in recall.unrecorded.items():
+            origin, task, result = self._origins.get(number >> CLIENT_SHIFT), ended.task, ended.result
+            if origin is None:
+                continue  # so many clients have left since that nobody can name it
+            entry = Entry(origin, task or Task(number, 0, b"", b""), ended.direct, ended.engine, result)
+            (entry.submitted,) = self.moments_of(origin.number, (number,))
             entry.received = result.finished or time.time()
-            entry.result_buffers = buffers_of(result, frames, None, self.keeper.largest)
+            entry.said = ended.said
+            most = self.keeper.largest
+            entry.buffers = buffers_of(task, ended.frames, None, most) if task is not None else []
+            entry.result_buffers = buffers_of(result, ended.result_frames, None, most)
             # A store that lasts may know the rest: what the task was, and what it printed.
             strange = () if task is not None else _OF_TASK
             known = {key: value for key, value in record_of(entry).items() if value and key not in strange}
@@ -150,9 +155,18 @@ class Recorder:
 
     def written(self) -> Page:
         """What this controller knows and the scheduler does not, for a logbook that is begun anew. See ``recall``."""
+        owed = [batch for batch in self._owed if not batch.is_done]
         clients = {number >> CLIENT_SHIFT for number in self._scheduler.book.tasks}
-        known = [self._moments[client].known() for client in clients if client in self._moments]
-        return [(Submitted(moments), []) for moments in known if moments]
+        of_owed = {number >> CLIENT_SHIFT for batch in owed for number in batch.ids()}
+        known = {client: self._moments[client].known() for client in clients | of_owed if client in self._moments}
+        page: Page = [(Submitted(moments), []) for moments in known.values() if moments]
+        if self._lasts:
+            page.append((Recorded(), []))
+            for client in of_owed - self._scheduler.clients.keys() - self._scheduler.departed.keys():
+                origin = self.origin_of(client)
+                page.append((Gone(client, origin.user, origin.session), []))
+            page += [entry for batch in owed for entry in batch.page()]
+        return page
 
     # --- what comes -----------------------------------------------------------------------------------------------
 
@@ -172,7 +186,7 @@ class Recorder:
         # Hot: once per message, and one look at each task. Bench: no-op tasks.
         if not tasks:
             return
-        when = now + self._offset
+        when = now + self.offset
         self._note_moment(client, tasks[0].id, when)
         if self._folder:
             for task in [task for task in tasks if task.shared is not None]:
@@ -196,7 +210,7 @@ class Recorder:
         """The scheduler has taken in tasks addressed to engines."""
         if not requests:
             return
-        when, at = now + self._offset, 0
+        when, at = now + self.offset, 0
         self._note_moment(client, requests[0].task.id, when)
         entries: list[Entry] = []
         for request in requests:
@@ -243,16 +257,41 @@ class Recorder:
         """Hand over what has ended since the last call; what is light may wait until there is more of it."""
         # Hot: once per turn. Bench: round trip.
         journal = self._journal
+        if self._owed and self._owed[0].is_done:
+            self._note_recorded()
         if not journal.ended:
             return
         if not self._lasts and not now_or_never and journal.count < WAITING and not self._is_urgent():
             return
-        self._offset = time.time() - time.monotonic()
+        self.offset = time.time() - time.monotonic()
         ended = journal.take()
         if self.followed:
             for each in ended:
                 self._tell_followers(each)
-        self.keeper.write(_EndedBatch(self, ended, weigh=self._heavy))
+        batch = EndedTasks(self, ended, weigh=self._heavy)
+        if self._lasts and self._scheduler.logbook is not None:
+            self._owed.append(batch)
+        self.when_saved(partial(self.keeper.write, batch))
+
+    def _note_recorded(self) -> None:
+        """Tell the logbook what the store has by now."""
+        ids: list[int] = []
+        while self._owed and self._owed[0].is_done:
+            ids += self._owed.popleft().ids()
+        if self._scheduler.logbook is not None:
+            self._scheduler.logbook.note(Recorded(ids))
+
+    def ask(self, question: Question, reply: Reply, *, for_good: bool = False) -> None:
+        """Have the store asked, after everything that it was given to write. See ``Writer.ask``.
+
+        ``for_good``: the answer tells of a change that no other controller shall undo by recording things again.
+        """
+
+        def late_reply(answer: object) -> None:
+            self.collect()
+            self.when_saved(partial(reply, answer))
+
+        self.when_saved(partial(self.keeper.ask, question, late_reply if for_good else reply))
 
     def _is_urgent(self) -> bool:
         return bool(self._heavy or self.followed or self._held or self._held_results)
@@ -272,10 +311,9 @@ class Recorder:
         """What is known of one of the tasks that ended. May be called by the store's thread."""
         task, result = ended.tasks[at], ended.results[at]
         client = task.id >> CLIENT_SHIFT
-        origin = self._origins.get(client) or Origin(client, f"client{client}", "")
-        moments = self._moments.get(client)
-        entry = Entry(origin, task, engine=ended.engine, result=result, received=ended.when + self._offset)
-        entry.submitted = moments.of(task.id) if moments is not None else 0.0
+        entry = Entry(self.origin_of(client), task, engine=ended.engine, result=result)
+        entry.received = ended.when + self.offset
+        (entry.submitted,) = self.moments_of(client, (task.id,))
         aside: Aside | None = ended.asides.get(task.id)
         frames: Sequence[object] = ()
         result_frames: Sequence[object] = ()
@@ -285,6 +323,15 @@ class Recorder:
         entry.buffers = buffers_of(task, frames, held[0].get(task.id), most)
         entry.result_buffers = buffers_of(result, result_frames, held[1].get(task.id), most)
         return entry
+
+    def origin_of(self, client: int) -> Origin:
+        """Who a client is. May be called by the store's thread."""
+        return self._origins.get(client) or Origin(client, f"client{client}", "")
+
+    def moments_of(self, client: int, tasks: Sequence[int]) -> list[float]:
+        """When tasks of a client came, in seconds since the epoch; 0 for those of which that is not known. Likewise."""
+        moments = self._moments.get(client)
+        return moments.of_each(tasks) if moments is not None else [0.0] * len(tasks)
 
     def _add_task_buffers(self, entry: Entry, frames: Sequence[object], held: dict[int, Views]) -> None:
         entry.buffers = buffers_of(entry.task, frames, held.get(entry.task.id), self.keeper.largest)
@@ -316,8 +363,10 @@ class Recorder:
         return first, second
 
     def change(self, changes: Mapping[str, Record]) -> None:
-        """Change records."""
-        self.keeper.write(Changes(changes))
+        """Change records, of tasks that have ended."""
+        self._scheduler.settle()
+        self.collect(now_or_never=True)  # records have to be there before they are changed
+        self.when_saved(partial(self.keeper.write, Changes(changes)))
 
     def _hold(
         self,
@@ -343,54 +392,8 @@ class Recorder:
         held.update(dict.fromkeys(tasks, views))
 
 
-#: No segments.
-NOTHING: Final[tuple[dict[int, Any], dict[int, Any]]] = ({}, {})
-
-
-class _EndedBatch:
-    """Tasks that ended, as the scheduler handed them over."""
-
-    __slots__ = ("_ended", "_held", "_recorder", "count", "size")
-
-    def __init__(self, recorder: Recorder, ended: Sequence[Ended], *, weigh: bool) -> None:
-        """Without ``weigh`` payloads are small, and what else there is decides."""
-        self._recorder = recorder
-        self._ended = ended
-        self._held = recorder.let_go(ended)
-        self.count = sum([len(each.results) for each in ended])
-        self.size = OVERHEAD * self.count
-        self.size += sum(view.nbytes for held in self._held for views in held.values() for view in views.values())
-        for each in ended:
-            if weigh:
-                self.size += sum(map(len, map(_payload, each.tasks))) + sum(map(len, map(_payload, each.results)))
-            if each.asides:
-                self.size += sum(map(_weight, each.asides.values()))
-
-    def records(self) -> dict[str, Record]:
-        """See ``Batch``."""
-        recorder, most = self._recorder, self._recorder.keeper.largest
-        entries = [
-            recorder.entry_of(each, at, self._held, most) for each in self._ended for at in range(len(each.results))
-        ]
-        return Entries(entries).records()
-
-
-def _weight(aside: Aside) -> int:
-    said = sum(len(output.text) + len(output.data) for output in aside.said)
-    return said + _length(aside.frames) + _length(aside.result_frames)
-
-
-def buffers_of(item: Task | Result, frames: Sequence[object], views: Views | None, most: float) -> list[object]:
-    """The payload of a task or result and all its buffers; nothing if they are not there, or more than ``most`` bytes."""
-    size = len(item.payload) + _length(frames) + sum(segment.size for segment in item.shared or ())
-    if size > most or (item.shared and views is None):
-        return []
-    payload, buffers = put_together(item, frames, lambda name, _size: (views or {})[name])
-    return [payload, *buffers]
-
-
-def _length(frames: Sequence[Any]) -> int:
-    return sum(memoryview(frame).nbytes for frame in frames)
+def _at_once(do: Callable[[], object]) -> None:
+    do()
 
 
 def _ignore(_answer: object) -> None:

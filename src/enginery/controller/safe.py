@@ -7,7 +7,7 @@ come, once every page written until then is saved; everything else leaves at onc
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from enginery.core.actions import Action, To
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from enginery.controller.ports import Peer
     from enginery.core.logbook import Page
     from enginery.wire.messages import Received
+
+    #: What may wait: something to be sent, something to be told once it is true, or anything to be done.
+    Held: TypeAlias = "Action | Receipt | Callable[[], object]"
 
 
 class Place(Protocol):
@@ -48,7 +51,7 @@ class Safe:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._mark = 0
-        self._held: deque[tuple[int, Action | Receipt]] = deque()
+        self._held: deque[tuple[int, Held]] = deque()
 
     def write(self, page: Page) -> None:
         """Have a page saved, if there is anything on it."""
@@ -59,7 +62,7 @@ class Safe:
         """Replace everything that was written by a page."""
         self._mark = self.place.begin_anew(page)
 
-    def hold(self, what: Action | Receipt) -> None:
+    def hold(self, what: Held) -> None:
         """Hold something back until all that was written is saved."""
         self._held.append((self._mark, what))
 
@@ -68,10 +71,10 @@ class Safe:
         self._held = deque(
             (mark, what)
             for mark, what in self._held
-            if isinstance(what, Receipt) or (what.to, what.number) != (To.ENGINE, engine)
+            if not isinstance(what, Action) or (what.to, what.number) != (To.ENGINE, engine)
         )
 
-    def release(self, perform: Callable[[Action | Receipt], object]) -> None:
+    def release(self, perform: Callable[[Held], object]) -> None:
         """Perform what waits for nothing any more."""
         held, saved = self._held, self.place.saved
         while held and held[0][0] <= saved:

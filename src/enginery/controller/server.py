@@ -22,7 +22,7 @@ from enginery.controller.recording import LARGE
 from enginery.controller.relaying import Relaying
 from enginery.controller.safe import Receipt
 from enginery.controller.sharing import Sharing
-from enginery.controller.unread import MOST_UNREAD, Unread
+from enginery.controller.unread import Unread
 from enginery.controller.work import Work
 from enginery.core.actions import Action, To
 from enginery.core.logbook import Taken
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from enginery.controller.ports import Handler, Peer, Port
     from enginery.controller.recording import Recorder
-    from enginery.controller.safe import Safe
+    from enginery.controller.safe import Held, Safe
     from enginery.core.logbook import Page
     from enginery.core.mail import Mail
     from enginery.core.recall import Recall
@@ -101,6 +101,8 @@ class Server:
         self._orders = Orders(scheduler, peers, door=door, recorder=recorder, act=self.act, stop=self._stop)
         self._farewells, self._arrivals = self._make_doors(door)
         peers.on_lost = self._farewells.lost
+        if recorder is not None and recorder.keeper.lasts and safe is not None:
+            recorder.when_saved = self._do_when_saved
         self._handlers = self._all_handlers()
         self._of_clients = handlers_by_scope(self._handlers["client"], self._orders.forbidden)
 
@@ -124,6 +126,7 @@ class Server:
             farewells=farewells,
             sharing=self._sharing,
             relaying=self._relaying,
+            unread=self._unread,
             door=door,
             safe=self._safe,
             recorder=self.recorder,
@@ -239,8 +242,6 @@ class Server:
         """Perform what the scheduler asks."""
         if self._safe is not None:
             self._act_safely(self._safe, now)
-            if self.recorder is not None:
-                self.recorder.collect()
             return
         scheduler, peers = self.scheduler, self._peers.table
         while actions := scheduler.take_actions(now):
@@ -265,8 +266,10 @@ class Server:
             mail.keep(header, frames)
         if peer is None or not peer.port.send(peer, header, frames):
             self._farewells.lost(to, number)
-        elif to == To.CLIENT and peer.backlog > MOST_UNREAD:
-            self.scheduler.dealer.hold_back(number)
+            if to == To.CLIENT and mail is not None:
+                self._unread.sent(number, mail.size)  # what it will be sent when it comes back
+        elif to == To.CLIENT and peer.backlog > self._unread.most:
+            self._unread.sent(number, peer.backlog)
 
     def _act_safely(self, safe: Safe, now: float) -> None:
         """The same with a logbook: what depends on what is written waits until that is saved."""
@@ -283,6 +286,8 @@ class Server:
             scheduler.settle()
             if not actions or not scheduler.has_actions():
                 break
+        if self.recorder is not None:
+            self.recorder.collect()
         safe.write(logbook.take())
         owing, self._owing = self._owing, {}
         for peer in owing:
@@ -296,11 +301,25 @@ class Server:
         """More has been saved: do what waited for it."""
         if self._safe is not None:
             actions: list[Action] = []
-            self._safe.release(
-                lambda what: actions.append(what) if isinstance(what, Action) else self._acknowledge_saved(what)
-            )
+
+            def perform(what: Held) -> None:
+                if isinstance(what, Action):
+                    actions.append(what)
+                elif isinstance(what, Receipt):
+                    self._acknowledge_saved(what)
+                else:
+                    what()
+
+            self._safe.release(perform)
             for action in self._relaying.sift(actions) if self._relaying.nannies else actions:
                 self._perform(self._peers.table, action)
+
+    def _do_when_saved(self, do: Callable[[], object]) -> None:
+        """Do something once all that the scheduler has written until now is saved."""
+        assert self._safe is not None
+        assert self.scheduler.logbook is not None
+        self._safe.write(self.scheduler.logbook.take())
+        self._safe.hold(do)
 
     def _acknowledge_saved(self, receipt: Receipt) -> None:
         if receipt.peer.mail is not None:

@@ -1,8 +1,8 @@
-"""How much clients leave unread: beyond a limit no more of their tasks are begun, until they have read enough."""
+"""How much clients leave unread, in their connections, in shared memory, and while they are away: told to the scheduler."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from enginery.wire import messages as m
 
@@ -11,33 +11,32 @@ if TYPE_CHECKING:
     from enginery.controller.sharing import Sharing
     from enginery.core.scheduler import Scheduler
 
-#: Bytes of results that a client may leave unread, by sockets or in shared memory, before no more of its tasks are begun;
-#: and those with which they go on.
-MOST_UNREAD: Final = 512 << 20
-ENOUGH: Final = 256 << 20
-
 
 class Unread:
-    """Holds clients back that do not read, and lets them on. Belongs to the loop's thread."""
+    """Measures what clients have not read. Belongs to the loop's thread."""
 
     def __init__(self, scheduler: Scheduler, sharing: Sharing) -> None:
         self._scheduler = scheduler
         self._sharing = sharing
+        self.most = scheduler.readers.most
+
+    def sent(self, client: int, size: int) -> None:
+        """A client has been sent something, and by now so many bytes wait for it."""
+        if size > self.most:
+            self._scheduler.results_unread(client, size)
 
     def relieve(self, peer: Peer) -> bool:
         """A peer has read something: if it is a client that was held back, its tasks may go on. Whether they do."""
-        if peer.role == "client" and peer.number in self._scheduler.dealer.held_back:
-            if peer.backlog <= ENOUGH and self._sharing.in_flight(peer.number) <= ENOUGH:
-                self._scheduler.dealer.let_on(peer.number)
-                return True
-        return False
+        number = peer.number
+        if peer.role != "client" or number not in self._scheduler.dealer.held_back:
+            return False
+        return self._scheduler.results_unread(number, max(peer.backlog, self._sharing.in_flight(number)))
 
-    def hold_back_readers(self, results: list[m.Result]) -> None:
+    def results_come(self, results: list[m.Result]) -> None:
         """Results in shared memory have come: their clients are to take them before there are many more."""
         self._sharing.results_come(results, self._scheduler.clients)
         for client in {result.id >> m.CLIENT_SHIFT for result in results if result.shared}:
-            if self._sharing.in_flight(client) > MOST_UNREAD and client in self._scheduler.clients:
-                self._scheduler.dealer.hold_back(client)
+            self.sent(client, self._sharing.in_flight(client))
 
     def has_read(self, peer: Peer, pong: m.Pong, _frames: list[object], _now: float) -> None:
         """The answer to a port's question, whose numbers are negative."""

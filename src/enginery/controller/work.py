@@ -46,6 +46,7 @@ class Work:
             m.Done: self.done,
             m.Said: self.said_output,
             m.Returned: self.returned,
+            m.Paused: self.paused,
             m.Missing: self.missing,
             m.Holds: self.holds,
             m.Want: self.want,
@@ -90,7 +91,7 @@ class Work:
         if self._recorder is not None and self._sharing.folder:
             self._recorder.results_come(done.results)
         if self._sharing.folder and any([result.shared for result in done.results]):  # noqa: C419 - twice as fast
-            self._unread.hold_back_readers(done.results)
+            self._unread.results_come(done.results)
         self._scheduler.results_arrived(self._scheduler.engines[peer.number], done.results, frames, now)
         if self._relaying.nannies:
             self._relaying.ended(peer.number, done.results)
@@ -102,6 +103,10 @@ class Work:
     def returned(self, peer: Peer, returned: m.Returned, _frames: list[object], now: float) -> None:
         """An engine hands back tasks it has not begun."""
         self._scheduler.tasks_returned(self._scheduler.engines[peer.number], returned.ids, now)
+
+    def paused(self, peer: Peer, paused: m.Paused, _frames: list[object], _now: float) -> None:
+        """An engine has set tasks aside that are addressed to it."""
+        self._scheduler.tasks_paused(self._scheduler.engines[peer.number], paused.ids)
 
     def missing(self, peer: Peer, missing: m.Missing, _frames: list[object], _now: float) -> None:
         """An engine lacks functions."""

@@ -106,12 +106,12 @@ class Dealer:
         for number, engine in touched.items():
             if number not in engines:
                 continue
-            load = len(engine.balanced)
-            if load or engine.direct:
+            load, direct = len(engine.balanced), len(engine.direct) - len(engine.paused)
+            if load or direct:
                 idle.pop(number, None)
             else:
                 idle[number] = engine
-            if load and load + len(engine.direct) > 1:
+            if load and load + direct > 1:
                 stacked[number] = engine
             else:
                 stacked.pop(number, None)
@@ -324,7 +324,10 @@ class Dealer:
         waits = self._someone_waits()
         patience = self._patience() if waits else HOLD
         return [
-            (engine, len(engine.balanced) // 2 if waits and not engine.direct else len(engine.balanced))
+            (
+                engine,
+                len(engine.balanced) // 2 if waits and engine.load == len(engine.balanced) else len(engine.balanced),
+            )
             for engine in self._stacked.values()
             if not engine.asked_back and engine.progressed + patience <= now
         ]

@@ -30,6 +30,7 @@ class EngineRecord:
         "lanes",
         "leaving",
         "nanny",
+        "paused",
         "progressed",
         "retiring",
         "stuck",
@@ -39,6 +40,7 @@ class EngineRecord:
         self.info = info
         self.balanced: dict[int, Task] = {}  #: tasks any engine might have run
         self.direct: dict[int, Task] = {}  #: tasks addressed to this engine
+        self.paused: set[int] = set()  #: of these, those that it has set aside, because their clients do not read
         self.counts: dict[bytes, int] = {}  #: how many of the balanced ones call which function
         self.functions: set[bytes] = set()  #: digests of the bodies it has been sent
         self.lanes: dict[frozenset[int], None] = {}  #: restricted lanes it could serve now
@@ -53,8 +55,8 @@ class EngineRecord:
 
     @property
     def load(self) -> int:
-        """How many tasks it holds."""
-        return len(self.balanced) + len(self.direct)
+        """How many tasks it holds and may begin."""
+        return len(self.balanced) + len(self.direct) - len(self.paused)
 
     def __repr__(self) -> str:
         return f"<EngineRecord {self.info.id} balanced={len(self.balanced)} direct={len(self.direct)}>"

@@ -44,6 +44,7 @@ class Fleet:
         scheduler.engines[number] = engine
         scheduler.dealer.join(engine)
         scheduler.places.engine_joined(engine)
+        scheduler.readers.engine_joined(engine)
         if scheduler.logbook is not None:
             scheduler.logbook.note(entries.Came(engine.info))
         self._tell_clients(News(joined=[engine.info]))
@@ -106,7 +107,7 @@ class Fleet:
 
     def dismiss(self) -> None:
         """Let the engines go that were to leave and have nothing left to do."""
-        for engine in [each for each in self.retiring if not each.load]:
+        for engine in [each for each in self.retiring if not (each.balanced or each.direct)]:
             self.retiring.remove(engine)
             self._scheduler.outbox.send(To.ENGINE, engine.info.id, Shutdown(0, [engine.info.id]))
 
@@ -136,7 +137,7 @@ class Fleet:
             self.retiring = [each for each in self.retiring if each is not engine]
         self._tell_departure(end if end is not None else Departure(number, engine.info.uuid, reason))
         held, addressed = list(engine.balanced.values()), list(engine.direct.values())
-        engine.balanced, engine.direct = {}, {}
+        engine.balanced, engine.direct, engine.paused = {}, {}, set()
         for task in addressed:
             fault = faults.engine_lost(engine, reason, direct=True)
             scheduler.end(task, faults.result_of(task.id, Status.LOST, fault), engine=number)
@@ -157,6 +158,7 @@ class Fleet:
         engine, held = scheduler.engines[number], set(holding)
         self.engine_returned(number, now)
         scheduler.outbox.withdraw(number)  # if it says so for the second time, having heard nothing of the first
+        scheduler.readers.engine_joined(engine)
         known = held.intersection(engine.balanced) | held.intersection(engine.direct)
         strange = [task for task in holding if task not in known]
         stopping = [task for task in known if (rare := scheduler.book.rare.get(task)) is not None and rare.stopping]

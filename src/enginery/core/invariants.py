@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from enginery.wire.messages import CLIENT_SHIFT
+
 if TYPE_CHECKING:
     from enginery.core.scheduler import Scheduler
 
@@ -73,7 +75,9 @@ def _check_engines(scheduler: Scheduler) -> None:
     assert dealer.idle.keys() <= scheduler.engines.keys(), "an engine that left is taken for idle"
     for number, engine in scheduler.engines.items():
         assert number == engine.info.id, f"engine {engine.info.id} is known as {number}"
-        busy = bool(engine.balanced or engine.direct)
+        held_back = {task for task in engine.direct if task >> CLIENT_SHIFT in dealer.held_back}
+        assert engine.paused <= held_back, f"engine {number}: taken for set aside {engine.paused - held_back}"
+        busy = bool(engine.balanced) or len(engine.direct) > len(engine.paused)
         assert busy != (number in dealer.idle), f"engine {number}: idle set is wrong"
         counts = Counter(task.function for task in engine.balanced.values())
         assert counts == engine.counts, f"engine {number}: counts {engine.counts}, holds {counts}"

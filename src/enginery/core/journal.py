@@ -68,13 +68,18 @@ class Journal:
         ended, self.ended, self.count = self.ended, [], 0
         return ended
 
-    def hear(self, output: Output) -> None:
-        """A task has said something. Of very much output only the beginning is kept, and how much is missing."""
+    def hear(self, output: Output) -> bool:
+        """A task has said something. Of very much output only the beginning is kept, and how much is missing.
+
+        Returns whether this is kept.
+        """
         length = self._lengths.get(output.task, 0)
         size = len(output.text) + len(output.data)
         self._lengths[output.task] = length + size
-        if length + size <= SAID:
-            self.said.setdefault(output.task, []).append(output)
+        if length + size > SAID:
+            return False
+        self.said.setdefault(output.task, []).append(output)
+        return True
 
     def succeeded(
         self, engine: EngineInfo, tasks: list[Task], results: list[Result], frames: dict[int, list[object]]

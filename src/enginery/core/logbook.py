@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from enginery.wire.messages import EngineInfo, Result, Task
+from enginery.wire.messages import EngineInfo, Output, Result, Task
 
 if TYPE_CHECKING:
     from enginery.core.tasks import Rare
 
-#: Version of the entries. Those of an older one are read; of a newer one refused.
-VERSION: Final = 1
+#: Version of the entries. Those of an older one are read; of a newer one refused. From 2 on it is told what was recorded.
+VERSION: Final = 2
 
 
 class Began(Struct, tag="began"):
     """A controller began to write."""
 
     epoch: int
-    version: int = VERSION
+    version: int = 1  #: that of whoever wrote it; the first did not say so
 
 
 class Joined(Struct, tag="client"):
@@ -109,6 +109,28 @@ class Taken(Struct, tag="taken"):
     ids: list[int]
 
 
+class Heard(Struct, tag="heard"):
+    """Tasks have said something, for their record."""
+
+    outputs: list[Output]
+
+
+class Recorded(Struct, tag="recorded"):
+    """A store that lasts has the records of these; of all that have ended until here, if there is no list."""
+
+    ids: list[int] | None = None
+
+
+class Owed(Struct, tag="owed"):
+    """Tasks ended on an engine, and the store has no record of them yet. Frames of each come before those of its result."""
+
+    engine: EngineInfo | None
+    tasks: list[Task | None]  #: None for what is not known any more
+    results: list[Result]
+    direct: list[int] = []  #: those that were addressed
+    said: list[Output] = []
+
+
 class Keeps(Struct, tag="keeps"):
     """An engine keeps values, of so many bytes, by the ids of their tasks."""
 
@@ -166,6 +188,9 @@ Entry = (
     | Tried
     | Ended
     | Taken
+    | Heard
+    | Recorded
+    | Owed
     | Keeps
     | Forgot
     | Came

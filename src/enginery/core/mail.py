@@ -46,13 +46,14 @@ Kept = tuple[bytes, list[object]]
 class Mail:
     """The counted messages of one peer in both directions."""
 
-    __slots__ = ("_kept", "_told", "_weight", "acknowledged", "again_to_come", "received", "saved")
+    __slots__ = ("_kept", "_told", "_weight", "acknowledged", "again_to_come", "received", "saved", "size")
 
     def __init__(self) -> None:
         self.received = 0  #: messages that have come
         self.saved = 0  #: of these, those that need not be sent again; for who has to save what has come
         self.again_to_come = 0  #: so many of the next to come have come before
         self.acknowledged = 0  #: messages that the other side has
+        self.size = 0  #: bytes of those it is not known to have
         self._kept: deque[Kept] = deque()  #: those sent after these
         self._told = 0
         self._weight = 0  #: bytes that came since the other side was told
@@ -71,6 +72,7 @@ class Mail:
     def keep(self, header: bytes, frames: list[object]) -> None:
         """A counted message is sent, or would be if there were a connection."""
         self._kept.append((header, frames))
+        self.size += _size(header, frames)
 
     def heard_received(self, count: int) -> list[Kept]:
         """The other side has so many messages. Those are returned that it was not known to have.
@@ -80,6 +82,7 @@ class Mail:
         kept, news = self._kept, []
         while self.acknowledged < count and kept:
             news.append(kept.popleft())
+            self.size -= _size(*news[-1])
             self.acknowledged += 1
         return news
 
@@ -98,7 +101,7 @@ class Mail:
         """A counted message has come. Whether it is time to say ``Received``."""
         self.received += 1
         if frames:
-            self._weight += sum([len(frame) for frame in frames])  # type: ignore[arg-type,misc]  # buffers all
+            self._weight += _size(b"", frames)
         return self.received - self._told >= MESSAGES or self._weight >= BYTES
 
     def ask_again(self) -> int:
@@ -122,6 +125,13 @@ class Mail:
         """The other side is another one that knows nothing of what was counted. ``kept`` is still to be sent to it."""
         self.received = self.saved = self.again_to_come = self.acknowledged = self._told = self._weight = 0
         self._kept = deque(kept)
+        self.size = sum([_size(header, frames) for header, frames in kept])
 
     def __repr__(self) -> str:
         return f"<Mail received={self.received} acknowledged={self.acknowledged} kept={len(self._kept)}>"
+
+
+def _size(header: bytes, frames: Sequence[object]) -> int:
+    if not frames:
+        return len(header)
+    return len(header) + sum([memoryview(frame).nbytes for frame in frames])  # type: ignore[arg-type,misc]  # buffers all

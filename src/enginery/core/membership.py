@@ -19,6 +19,7 @@ import msgspec
 
 from enginery.core.kept import Kept
 from enginery.core.mail import UNCOUNTED, Mail
+from enginery.core.pauses import Pauses
 from enginery.wire import messages as m
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ MESSAGE_RESULTS: Final = 2000
 MESSAGE_OUTPUT: Final = 1 << 20
 #: Characters and bytes of output after which the controller is asked whether it has read them.
 ASK_EVERY: Final = 1 << 18
+#: Bytes of results, but for the last one, that the controller may not have read before no further task is begun here.
+MOST_UNREAD: Final = 32 << 20
+#: Bytes of results after which the controller is asked whether it has read them.
+ASK_RESULTS: Final = 4 << 20
+#: Results below this are not counted.
+HEAVY: Final = 1024
 #: Tasks taken back that were not found here and are remembered for a while: they may be between two places.
 KEPT_ABORTS: Final = 1000
 #: What is not said to another controller than the one it was meant for.
@@ -38,7 +45,7 @@ _FLEETING: Final = frozenset({m.Returned, m.Missing, m.Want, m.Received, m.Ping,
 
 #: Begins what stands for a kept value, where else digests of functions stand. Those are shorter.
 _VALUE: Final = b"the value that was kept of task "
-_OF_DATA: Final = frozenset({m.Watch, m.Forget, m.Results, m.Fetch})
+_OF_DATA: Final = frozenset({m.Watch, m.Forget, m.Results})
 
 
 class Held(msgspec.Struct, gc=False):
@@ -71,6 +78,7 @@ class Membership:
         self.leaving: str | None = None  #: why the engine has to leave
         self.direct: deque[Held] = deque()
         self.balanced: deque[Held] = deque()
+        self.pauses = Pauses()
         self.bodies = Kept()
         self.aborted: set[int] = set()  #: tasks taken back while they stood here or were run
         self.running = -1
@@ -98,6 +106,10 @@ class Membership:
         self._ended: deque[tuple[int, list[int]]] = deque()
         #: characters and bytes of output said so far, at the last question whether they were heard, and known as heard
         self._said = self._asked = self._heard = 0
+        #: bytes of results made so far, the last one left out, at the last question whether they were read, and that may
+        #: be made until an answer
+        self._made = self._made_before = self._asked_made = 0
+        self._room = MOST_UNREAD
         self._frames: dict[int, list[memoryview]] = {}
         self._message: tuple[bytes, list[object]] | None = None
 
@@ -105,16 +117,23 @@ class Membership:
 
     def has_work(self) -> bool:
         """Whether there is a task to run, or a reason to leave."""
-        return bool(
-            self.balanced
-            or (self.direct and self._stalled is None)
-            or self.leaving is not None
-            or (self._changed and (self._parked or self._stalled is not None))
+        return self.leaving is not None or (
+            self._made_before <= self._room
+            and bool(
+                self.balanced
+                or (self.direct and self._stalled is None)
+                or (self._changed and (self._parked or self._stalled is not None))
+            )
         )
 
     def take(self) -> Held | None:
-        """The next task to run: direct ones first. Skips those that were taken back."""
+        """The next task to run: direct ones first. Skips those that were taken back.
+
+        None if there is none, or while the controller has too much to read as it is.
+        """
         # Hot: once per task. Bench: no-op tasks.
+        if self._made_before > self._room:
+            return None
         if self._changed:
             self._look_again()
         while True:
@@ -205,6 +224,19 @@ class Membership:
         if buffers:
             self._frames[result.id] = buffers
         self._outgoing.append(result)
+        if buffers or len(result.payload) > HEAVY:
+            self._weigh(len(result.payload) + sum([buffer.nbytes for buffer in buffers]))
+
+    def _weigh(self, size: int) -> None:
+        """A large result is on its way. Two threads may say so at once: then a little is not counted."""
+        self._made_before = self._made
+        self._made += size
+        if self._made - self._asked_made >= ASK_RESULTS:
+            self._ask_made()
+
+    def _ask_made(self) -> None:
+        self._asked_made = self._made
+        self._outgoing.append(m.Ping(-self._made))  # negative: it is not about output
 
     def say(self, message: m.FromEngine | m.Output) -> None:
         """Say something, after everything said before."""
@@ -245,8 +277,12 @@ class Membership:
             self._supplied(message.bodies)
         elif type(message) is m.Return:
             self._hand_back(message.count)
+        elif type(message) is m.Hold:
+            self._hold(message.clients)
         elif type(message) is m.Abort:
             self._abort(message.ids, interrupt=message.interrupt)
+        elif type(message) is m.Fetch:
+            self._fetch(message.tasks)
         elif type(message) in _OF_DATA:
             self._data(message, frames)
         elif type(message) is m.Release:
@@ -255,6 +291,7 @@ class Membership:
             self.say(m.Pong(message.number))
         elif type(message) is m.Pong:
             self._heard = max(self._heard, message.number)
+            self._room = max(self._room, MOST_UNREAD - message.number)
         elif type(message) is m.Welcome:
             self._welcomed(message)
         elif type(message) is m.Received:
@@ -277,12 +314,42 @@ class Membership:
         queue = self.direct if direct else self.balanced
         if not frames:
             none: list[object] = []
-            queue.extend([Held(task, none, direct) for task in assign.tasks])
-            return
-        at = 0
-        for task in assign.tasks:
-            queue.append(Held(task, frames[at : at + task.frames], direct))
-            at += task.frames
+            tasks = [Held(task, none, direct) for task in assign.tasks]
+        else:
+            tasks, at = [], 0
+            for task in assign.tasks:
+                tasks.append(Held(task, frames[at : at + task.frames], direct))
+                at += task.frames
+        if direct and self.pauses.clients:
+            self._pause([held for held in tasks if held in self.pauses])
+            tasks = [held for held in tasks if held not in self.pauses]
+        queue.extend(tasks)
+
+    def _fetch(self, tasks: list[m.Task]) -> None:
+        none: list[object] = []
+        later = [held for task in tasks if (held := Held(task, none, True)) in self.pauses]
+        self._pause(later)
+        now = [task for task in tasks if all(task is not held.task for held in later)] if later else tasks
+        if now:
+            self._data(m.Fetch(now), [])
+
+    def _hold(self, clients: Sequence[int]) -> None:
+        """Begin nothing for these clients for now, and for others what was not begun for their sake."""
+        for held in self.pauses.change(clients):
+            if held.task.action == m.Action.FETCH:
+                self._data(m.Fetch([held.task]), [])
+            else:
+                self.direct.append(held)
+        if clients:
+            self._pause(self._take_out(self.direct, self.pauses.__contains__))
+            ids = [held.task.id for held in self._take_out(self.balanced, self.pauses.__contains__)]
+            if ids:
+                self._let_go(ids)
+                self.say(m.Returned(ids))
+
+    def _pause(self, tasks: Sequence[Held]) -> None:
+        if tasks:
+            self.say(m.Paused(self.pauses.put(tasks)))
 
     def _supplied(self, bodies: dict[bytes, bytes]) -> None:
         for digest, body in bodies.items():
@@ -305,7 +372,8 @@ class Membership:
     def _abort(self, ids: Sequence[int], *, interrupt: bool) -> None:
         """Give up what is queued at once, even if another task runs; the others are left to the other thread."""
         self.aborted.update(ids)  # first, see ``take``
-        queued = {*self._remove(self.direct), *self._remove(self.balanced)}
+        taken = [*self._take_out(self.direct, self._is_aborted), *self._take_out(self.balanced, self._is_aborted)]
+        queued = {*[held.task.id for held in taken], *self.pauses.remove(set(ids))}
         aside = {one.task.id: digest for digest, parked in tuple(self._parked.items()) for one in tuple(parked)}
         stalled = self._stalled
         if stalled is not None:
@@ -336,23 +404,23 @@ class Membership:
             else:
                 known.pop(number, None)
 
-    def _remove(self, queue: deque[Held]) -> list[int]:
-        """Remove aborted tasks from a queue of which the other thread may take the first at any time."""
+    def _is_aborted(self, held: Held) -> bool:
+        return held.task.id in self.aborted
+
+    def _take_out(self, queue: deque[Held], condition: Callable[[Held], bool]) -> list[Held]:
+        """Take tasks out of a queue of which the other thread may take the first at any time."""
         kept: list[Held] = []
-        removed: list[int] = []
+        taken: list[Held] = []
         while queue:
             try:
                 held = queue.pop()
             except IndexError:
                 break
-            if held.task.id in self.aborted:
-                removed.append(held.task.id)
-            else:
-                kept.append(held)
+            (taken if condition(held) else kept).append(held)
         kept.reverse()
         queue.extend(kept)
-        removed.reverse()
-        return removed
+        taken.reverse()
+        return taken
 
     # --- coming back --------------------------------------------------------------------------------------------
 
@@ -393,9 +461,20 @@ class Membership:
             again = self.mail.kept()
         if not welcome.resumed:
             self._forget_work()
+        if not welcome.resumed or welcome.epoch != before.epoch:
+            self._hold([])  # nobody has told that controller of clients that do not read
         self._ready = deque(again) if again else self._outgoing
+        self._ask_whether_read()
         if welcome.epoch != before.epoch and (self._parked or self._stalled is not None):
             self._ask_anew()
+
+    def _ask_whether_read(self) -> None:
+        """Questions and answers that were under way are lost with the connection, and nobody says them again."""
+        if self._said > self._heard:
+            self._asked = self._said
+            self._outgoing.append(m.Ping(self._said))
+        if self._made:
+            self._ask_made()
 
     def _ask_anew(self) -> None:
         """Nobody remembers what was asked for."""
@@ -419,7 +498,7 @@ class Membership:
         held = [*self.direct, *self.balanced, *(one for parked in self._parked.values() for one in parked)]
         if self._stalled is not None:
             held.append(self._stalled)
-        self._abort([one.task.id for one in held], interrupt=False)
+        self._abort([*[one.task.id for one in held], *self.pauses.ids()], interrupt=False)
         self._known = Counter() if self.welcome is not None and self.welcome.durable else None
         self._ended.clear()
 

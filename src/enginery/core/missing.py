@@ -68,6 +68,7 @@ class MissingFunctions:
         scheduler.outbox.send(To.ENGINE, engine.info.id, Abort([task.id]))
         if engine.balanced.pop(task.id, None) is None:
             del engine.direct[task.id]
+            engine.paused.discard(task.id)
         else:
             scheduler.dealer.ended(engine, task.function, 1, None)
         scheduler.dealer.refresh(engine)

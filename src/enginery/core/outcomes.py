@@ -125,6 +125,7 @@ class Outcomes:
             if task is None:
                 scheduler.counts["stale"] += 1
                 return
+            engine.paused.discard(task.id)
             scheduler.places.direct_ended(engine, task, result)
         else:
             ran = result.finished - result.started if result.started else None

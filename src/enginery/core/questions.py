@@ -8,7 +8,7 @@ from enginery.core.tasks import State, name_of
 from enginery.wire.messages import CLIENT_SHIFT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from enginery.core.engines import EngineRecord
     from enginery.core.scheduler import Scheduler
@@ -52,6 +52,7 @@ def statistics(scheduler: Scheduler) -> dict[str, object]:
         "ready": sum(lane.live + lane.aside for lane in (scheduler.dealer.general, *scheduler.dealer.lanes.values())),
         "held_back": len(scheduler.dealer.held_back),
         "assigned": sum(len(e.balanced) + len(e.direct) for e in scheduler.engines.values()),
+        "paused": sum(len(e.paused) for e in scheduler.engines.values()),
         "functions": len(scheduler.dealer.bodies),
         "scheme": scheduler.dealer.scheme_name,
         "hwm": scheduler.dealer.hwm,
@@ -117,14 +118,18 @@ def _waits_for(scheduler: Scheduler, task: int) -> str:
 
 
 def _stands_at(scheduler: Scheduler, engine: EngineRecord, task: int, now: float) -> str:
-    mine, others = engine.direct, engine.balanced
+    mine, others = list(engine.direct), list(engine.balanced)
+    if engine.paused:
+        mine = [other for other in mine if other not in engine.paused or other == task]
     if task in engine.balanced:
         mine, others = others, mine
-    ahead = _place(mine, task)
+    ahead = mine.index(task)
     where = f"engine {engine.info.id} (pid {engine.info.pid} on {engine.info.host})"
     rare = scheduler.book.rare.get(task)
     stopping = " It was asked to stop." if rare is not None and rare.stopping else ""
     seconds = now - engine.progressed
+    if task in engine.paused:
+        return f"It waits at {where}, but {_unread(scheduler)}{stopping}"
     if ahead:
         before = f"{ahead} other task{'s' * (ahead != 1)}"
         return f"It is queued behind {before} at {where}, which last ended one {seconds:.1f} s ago.{stopping}"
@@ -138,7 +143,7 @@ def _is_ready(scheduler: Scheduler, task: int) -> str:
     if not scheduler.engines:
         return "It is ready to run, but no engines are registered."
     if task >> CLIENT_SHIFT in scheduler.dealer.held_back:
-        return "It is ready to run, but its client has not read the results that were sent before."
+        return f"It is ready to run, but {_unread(scheduler)}"
     rare = scheduler.book.rare.get(task)
     lane = rare.lane if rare is not None else None
     place = scheduler.dealer.ahead_of(task) + 1
@@ -151,6 +156,11 @@ def _is_ready(scheduler: Scheduler, task: int) -> str:
         f"It is ready to run, number {place} in the queue for {_engines(here)}, "
         f"which {'is' if len(here) == 1 else 'are'} busy{_restrictions(scheduler, rare)}."
     )
+
+
+def _unread(scheduler: Scheduler) -> str:
+    most = scheduler.readers.most >> 20
+    return f"its client has not read more than {most} MB of results: nothing of its is begun until it has read half of them."
 
 
 def _restrictions(scheduler: Scheduler, rare: Rare) -> str:
@@ -173,10 +183,6 @@ def _engines(numbers: Collection[int]) -> str:
     shown = sorted(numbers)[:NAMED]
     more = " …" if len(numbers) > NAMED else ""
     return f"engine{'s' * (len(numbers) != 1)} {', '.join(map(str, shown))}{more}"
-
-
-def _place(held: Iterable[int], task: int) -> int:
-    return next(at for at, other in enumerate(held) if other == task)
 
 
 def _attempts(rare: Rare | None) -> str:

@@ -12,7 +12,7 @@ from enginery.core import logbook as book
 from enginery.core.engines import ClientRecord, EngineRecord
 from enginery.core.ledger import Ending
 from enginery.core.tasks import Rare
-from enginery.wire.messages import CLIENT_SHIFT, EngineInfo, Result, Task
+from enginery.wire.messages import CLIENT_SHIFT, EngineInfo, Output, Result, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,10 +32,29 @@ class Unheard(NamedTuple):
     frames: list[object]
 
 
+class Unrecorded(NamedTuple):
+    """A task that has ended, and of which there may be no record."""
+
+    task: Task | None
+    frames: list[object]
+    direct: bool  #: it was addressed
+    engine: EngineInfo | None
+    result: Result
+    result_frames: list[object]
+    said: list[Output]
+
+
 class Recall:
     """What is known after some entries."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, records_last: bool = False) -> None:
+        """``records_last``: there is a store that is told of what has ended and may not have been recorded.
+
+        Otherwise only of results that clients may not have: those that have theirs got them from a controller whose
+        records are gone, or that wrote in an older version and did not tell what was recorded.
+        """
+        self._records_last = records_last
+        self._version = book.VERSION
         self.epoch = 0
         self.tasks: dict[int, Task] = {}
         self.frames: dict[int, list[object]] = {}
@@ -46,9 +65,8 @@ class Recall:
         self.clients: dict[int, ClientRecord] = {}
         self.departed: dict[int, book.Gone] = {}  #: clients that have left
         self.moments: list[tuple[int, float]] = []  #: when tasks came: from which id on
-        self.over: dict[
-            int, tuple[Task, bool]
-        ] = {}  #: the tasks of ``unheard``, if known, and whether they were addressed
+        self.unrecorded: dict[int, Unrecorded] = {}
+        self.said: dict[int, list[Output]] = {}  #: output of tasks, for their record
         self.engines: dict[int, EngineInfo] = {}
         self.overtaken: set[int] = set()
         self.kept: dict[int, dict[int, int]] = {}  #: by engine: sizes of values by task
@@ -78,24 +96,34 @@ class Recall:
             case book.Taken():
                 for number in entry.ids:
                     self.unheard.pop(number, None)
-                    self.over.pop(number, None)
+                self._need_no_record(entry.ids)
             case book.Submitted():
                 self.moments += entry.moments
+            case book.Recorded():
+                for number in list(self.unrecorded) if entry.ids is None else entry.ids:
+                    self.unrecorded.pop(number, None)
+            case book.Heard():
+                for output in entry.outputs:
+                    self.said.setdefault(output.task, []).append(output)
             case _:
-                self._read_rare(entry)
+                self._read_rare(entry, frames)
 
-    def _read_rare(self, entry: book.Entry) -> None:
+    def _read_rare(self, entry: book.Entry, frames: list[object]) -> None:
         match entry:
             case book.Began():
                 self.epoch = max(self.epoch, entry.epoch)
+                self._version = entry.version
             case book.Joined():
                 self._joined(entry)
             case book.Gone():
                 self.clients.pop(entry.client, None)
                 self.departed[entry.client] = entry
-                for number in [number for number in self.unheard if number >> CLIENT_SHIFT == entry.client]:
+                theirs = [number for number in self.unheard if number >> CLIENT_SHIFT == entry.client]
+                for number in theirs:
                     del self.unheard[number]
-                    self.over.pop(number, None)
+                self._need_no_record(theirs)
+            case book.Owed():
+                self._owed(entry, frames)
             case book.Bodies():
                 self.bodies.update(entry.bodies)
             case book.Came():
@@ -115,6 +143,11 @@ class Recall:
                         values.pop(value, None)
             case _:
                 pass
+
+    def _need_no_record(self, ids: list[int]) -> None:
+        if not self._records_last or self._version == 1:
+            for number in ids:
+                self.unrecorded.pop(number, None)
 
     def _joined(self, entry: book.Joined) -> None:
         client = ClientRecord(entry.number, entry.name, entry.token, 0.0, entry.session)
@@ -143,14 +176,27 @@ class Recall:
             mine = frames[at : at + result.frames]
             at += result.frames
             task, target = self.tasks.pop(result.id, None), self.targets.pop(result.id, None)
-            for table in (self.frames, self.given, self.tried):
+            theirs, said = self.frames.pop(result.id, []), self.said.pop(result.id, [])
+            for table in (self.given, self.tried):
                 table.pop(result.id, None)
             client = self.clients.get(result.id >> CLIENT_SHIFT)
             if client is not None:
                 client.ledger.note(result.id, Ending(not result.status, entry.engine), client.highest)
                 self.unheard[result.id] = Unheard(entry.engine, result, mine)
-                if task is not None:
-                    self.over[result.id] = task, target is not None
+            if client is not None or (self._records_last and result.id >> CLIENT_SHIFT):
+                info = self.engines.get(entry.engine)
+                self.unrecorded[result.id] = Unrecorded(task, theirs, target is not None, info, result, mine, said)
+
+    def _owed(self, entry: book.Owed, frames: list[object]) -> None:
+        at = 0
+        for task, result in zip(entry.tasks, entry.results, strict=True):
+            middle = at + (task.frames if task is not None else 0)
+            end = middle + result.frames
+            said = [output for output in entry.said if output.task == result.id]
+            self.unrecorded[result.id] = Unrecorded(
+                task, frames[at:middle], result.id in entry.direct, entry.engine, result, frames[middle:end], said
+            )
+            at = end
 
     # --- putting in place ---------------------------------------------------------------------------------------
 
@@ -169,6 +215,8 @@ class Recall:
         scheduler.book.frames.update(self.frames)
         if scheduler.journal is not None:
             scheduler.journal.direct.update(self.targets)
+            for output in [output for number in self.tasks for output in self.said.get(number, ())]:
+                scheduler.journal.hear(output)
         for tried in self.tried.values():
             if tried.task in self.tasks:
                 scheduler.book.rare[tried.task] = _rare_of(tried)
@@ -202,7 +250,7 @@ def written(scheduler: Scheduler, unheard: Iterable[Unheard], epoch: int) -> boo
     ``unheard`` are the results that clients may not have. Linear in everything there is.
     """
     scheduler.settle()
-    page: book.Page = [(book.Began(epoch), [])]
+    page: book.Page = [(book.Began(epoch, book.VERSION), [])]
     for client in scheduler.clients.values():
         endings, failed = client.ledger.written()
         joined = book.Joined(
@@ -221,6 +269,8 @@ def written(scheduler: Scheduler, unheard: Iterable[Unheard], epoch: int) -> boo
     page.append((book.Bodies(scheduler.dealer.bodies.known()), []))
     page += [(book.Ended(engine, [result]), frames) for engine, result, frames in unheard]
     page += _tasks_written(scheduler)
+    if scheduler.journal is not None:
+        page += [(book.Heard(outputs), []) for outputs in scheduler.journal.said.values()]
     for number, rare in scheduler.book.rare.items():
         if rare.attempts or rare.stopping or rare.deaths:
             page.append((book.tried(number, rare, held=True), []))

@@ -26,6 +26,7 @@ from enginery.core.fleet import Fleet
 from enginery.core.missing import MissingFunctions
 from enginery.core.outcomes import Outcomes
 from enginery.core.places import Places
+from enginery.core.readers import MOST_UNREAD, Readers
 from enginery.core.stories import Stories
 from enginery.core.submission import Submission
 from enginery.core.tasks import State
@@ -58,11 +59,13 @@ class Scheduler:
         journal: Journal | None = None,
         first_client: int = 1,
         logbook: Logbook | None = None,
+        most_unread: int = MOST_UNREAD,
     ) -> None:
         """What ended is noted in ``journal``, if there is one.
 
         What must outlive the controller is written into ``logbook``, if there is one. ``first_client`` is the number of
-        the first client: a restarted controller leaves those of others free.
+        the first client: a restarted controller leaves those of others free. ``most_unread`` is how many bytes of results
+        a client may leave unread until nothing of its is begun.
         """
         self.journal = journal
         self.logbook = logbook
@@ -77,6 +80,7 @@ class Scheduler:
         self.submission = Submission(self)
         self.outcomes = Outcomes(self)
         self.fleet = Fleet(self)
+        self.readers = Readers(self, most_unread)
         self.missing = MissingFunctions(self)
         self.counts = {
             "joined": 0,
@@ -130,7 +134,7 @@ class Scheduler:
         client = self.clients.pop(number, None)
         if client is not None:
             client.connected = False
-            self.dealer.let_on(number)
+            self.readers.let_on(number)
             self.places.client_left(number)
             if self.logbook is not None:
                 self.outcomes.settle()
@@ -161,6 +165,10 @@ class Scheduler:
     def abort_requested(self, client: ClientRecord, ids: list[int], *, interrupt: bool = False) -> None:
         """A client takes tasks of its own back. Those no engine has end at once; for the others engines are told."""
         self.outcomes.abort_requested(client, ids, interrupt=interrupt)
+
+    def results_unread(self, client: int, size: int) -> bool:
+        """A client has left so many bytes of results unread. Whether it is held back or let on because of that."""
+        return self.readers.unread(client, size)
 
     # --- engines ------------------------------------------------------------------------------------------------
 
@@ -222,8 +230,8 @@ class Scheduler:
             if output.task not in engine.balanced and output.task not in engine.direct:
                 self.counts["stale"] += 1
                 continue
-            if self.journal is not None:
-                self.journal.hear(output)
+            if self.journal is not None and self.journal.hear(output) and self.logbook is not None:
+                self.logbook.note(entries.Heard([output]))
             if (client := self.clients.get(output.task >> CLIENT_SHIFT)) is not None:
                 self._pass_on(client, engine, output)
 
@@ -252,6 +260,10 @@ class Scheduler:
             self.counts["stolen"] += 1
             self.outcomes.put_back(task, self.book.rare.get(number))
         self.dealer.refresh(engine)
+
+    def tasks_paused(self, engine: EngineRecord, ids: list[int]) -> None:
+        """An engine has set tasks aside that are addressed to it, because their clients do not read."""
+        self.readers.paused(engine, ids)
 
     def functions_missing(self, engine: EngineRecord, digests: list[bytes]) -> None:
         """An engine was given tasks whose function it does not have. Supplied from here or asked of clients."""

@@ -41,6 +41,7 @@ _ENGINE: Final[Messages] = _COURTESY | {
     m.Done,
     m.Said,
     m.Returned,
+    m.Paused,
     m.Missing,
     m.Holds,
     m.Want,

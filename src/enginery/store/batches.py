@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from enginery.store.records import Entry, Record
+    from enginery.store.sheets import Sheet
 
 
 class Batch(Protocol):
     """Records to be."""
+
+    is_done: bool
+    """Set once the store has them, or will never have them."""
 
     @property
     def count(self) -> int:
@@ -31,6 +35,13 @@ class Batch(Protocol):
         """The records, or changes of records, by message id."""
 
 
+class EndedBatch(Batch, Protocol):
+    """Records of tasks that ended, each of which is told of once."""
+
+    def sheets(self, others: Sequence[EndedBatch]) -> list[Sheet]:
+        """The same on sheets, together with ``others``."""
+
+
 #: What a task costs in memory besides its buffers.
 OVERHEAD: Final = 1000
 
@@ -38,9 +49,10 @@ OVERHEAD: Final = 1000
 class Entries:
     """Records of tasks, made from what travelled."""
 
-    __slots__ = ("_entries", "count", "size")
+    __slots__ = ("_entries", "count", "is_done", "size")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
+        self.is_done = False
         self._entries = entries
         self.count = len(entries)
         self.size = OVERHEAD * self.count + sum(_length(entry.buffers) for entry in entries)
@@ -57,9 +69,10 @@ def _length(buffers: Sequence[Any]) -> int:
 class Changes:
     """Records, or parts of them, that are made already."""
 
-    __slots__ = ("_changes", "count", "size")
+    __slots__ = ("_changes", "count", "is_done", "size")
 
     def __init__(self, changes: Mapping[str, Record]) -> None:
+        self.is_done = False
         self._changes = changes
         self.count = len(changes)
         self.size = OVERHEAD * self.count

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from enginery.store.queries import Query
+    from enginery.store.sheets import Sheet
 
 
 class TaskStore(Protocol):
@@ -42,3 +43,10 @@ class TaskStore(Protocol):
 
     def close(self) -> None:
         """The controller leaves: everything has to be safe now."""
+
+
+class SheetStore(TaskStore, Protocol):
+    """What a store may offer besides: to keep ended tasks by the sheet. Of no use to stores without files of their own."""
+
+    def add_sheets(self, sheets: Iterable[Sheet]) -> None:
+        """Add records of tasks of which nothing was added before. All of them, or none."""

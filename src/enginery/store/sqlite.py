@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from enginery.store.queries import comparable, selected
-from enginery.store.records import BUFFERS, KEYS, NESTED, TIMES
+from enginery.store.records import BUFFERS, KEYS, NESTED, TIMES, record_of
+from enginery.store.sheet_table import SheetTable, prepare_sheets
 from enginery.store.tables import COLUMNS, LaterVersionError, prepare, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from enginery.store.queries import Query
+    from enginery.store.sheets import Sheet
 
 log = logging.getLogger("enginery.controller")
 
@@ -39,6 +41,9 @@ CHECKED: Final = 64 << 20
 MOST_NAMED: Final = 500
 #: Rows of one statement. Each statement lets other threads go on, and then has to wait for them.
 AT_ONCE: Final = 100
+#: Records that are worth a sheet, and bytes of the largest one.
+WORTH: Final = 32
+LARGEST: Final = 64 << 20
 _PLAIN: Final = frozenset(KEYS) - frozenset(NESTED) - frozenset(BUFFERS)
 _COMPARISONS: Final = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">=", "$eq": "="}
 _encode = msgspec.msgpack.encode
@@ -81,6 +86,10 @@ class SQLiteDB:
                 )
         with self._transaction():
             self.table = prepare(db, table)
+            prepare_sheets(db)
+        self._sheets = SheetTable(db, self.path, self.table)
+        if self._size() <= CHECKED:
+            self._sheets.check()
         if self.table != table:
             log.warning("the table %r in %s is somebody else's; using %r", table, self.path, self.table)
 
@@ -93,7 +102,20 @@ class SQLiteDB:
 
     def update_records(self, records: Mapping[str, Mapping[str, Any]]) -> None:
         """See ``TaskStore``; likewise the others."""
-        # Hot: once per task where a database is used. Bench: durable.
+        with self._transaction():
+            taken = self._sheets.take_out(records)
+            self._put({msg_id: {**taken.get(msg_id, {}), **changes} for msg_id, changes in records.items()})
+
+    def add_sheets(self, sheets: Iterable[Sheet]) -> None:
+        """See ``SheetStore``. Of what is not worth a sheet each record gets a row, which any program can look into."""
+        with self._transaction():
+            for sheet in sheets:
+                if sheet.count >= WORTH and sheet.size <= LARGEST:
+                    self._sheets.add(sheet)
+                else:
+                    self._put({entry.msg_id: record_of(entry) for entry in sheet.entries()})
+
+    def _put(self, records: Mapping[str, Mapping[str, Any]]) -> None:
         rows: dict[tuple[str, ...], list[list[Any]]] = {}
         layouts: dict[tuple[str, ...], tuple[list[tuple[str, Callable[[Any], Any] | None]], list[list[Any]]]] = {}
         for msg_id, changes in records.items():
@@ -107,12 +129,11 @@ class SQLiteDB:
                 value if (value := changes[column]) is None or pack is None else pack(value) for column, pack in layout
             ]
             mine.append([msg_id, *cells])
-        with self._transaction():
-            for columns, values in rows.items():
-                whole = len(values) - len(values) % AT_ONCE
-                for at in range(0, whole, AT_ONCE):
-                    self._db.execute(self._upsert(columns, AT_ONCE), [*chain(*values[at : at + AT_ONCE])])
-                self._db.executemany(self._upsert(columns), values[whole:])
+        for columns, values in rows.items():
+            whole = len(values) - len(values) % AT_ONCE
+            for at in range(0, whole, AT_ONCE):
+                self._db.execute(self._upsert(columns, AT_ONCE), [*chain(*values[at : at + AT_ONCE])])
+            self._db.executemany(self._upsert(columns), values[whole:])
 
     def _upsert(self, columns: tuple[str, ...], count: int = 1) -> str:
         names, places = ", ".join(columns), ", ".join("?" * len(columns))
@@ -124,10 +145,10 @@ class SQLiteDB:
 
     def drop_records(self, query: Query) -> int:
         """See ``TaskStore``."""
-        doomed = [(record["msg_id"],) for record in self.find_records(query, ("msg_id",))]
+        doomed = [(record["msg_id"],) for record in self._in_rows(query, ("msg_id",))]
         with self._transaction():
             self._db.executemany(f"DELETE FROM {quoted(self.table)} WHERE msg_id = ?", doomed)  # noqa: S608 - likewise
-        return len(doomed)
+            return len(doomed) + self._sheets.drop(query)
 
     def keep_function(self, digest: bytes, body: bytes) -> None:
         """See ``TaskStore``."""
@@ -148,6 +169,9 @@ class SQLiteDB:
 
     def find_records(self, query: Query, keys: Sequence[str]) -> list[dict[str, Any]]:
         """See ``TaskStore``."""
+        return [*self._in_rows(query, keys), *self._sheets.find(query, keys)]
+
+    def _in_rows(self, query: Query, keys: Sequence[str]) -> list[dict[str, Any]]:
         columns = [column for column in COLUMNS if column in query.keys or column in keys]
         found: list[dict[str, Any]] = []
         for where, values in _conditions(query):

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-#: Version of the tables. Raised when their columns or what stands in them change.
-VERSION: Final = 1
+#: Version of the tables. Raised when their columns or what stands in them change. 2: records may stand on sheets.
+VERSION: Final = 2
 #: Buffers stand last, so that looking for records does not read them.
 COLUMNS: Final = (*(key for key in KEYS if key not in BUFFERS), *BUFFERS)
 _INDEXED: Final = ("submitted", "completed", "client_uuid", "engine_uuid", "label")
@@ -66,7 +66,8 @@ def prepare(db: sqlite3.Connection, wanted: str) -> str:
                 "that wrote it, or another table (--SQLiteDB.table)"
             )
         if version is not None and version < VERSION:
-            _make_anew(db, name, columns)
+            if columns != COLUMNS:
+                _make_anew(db, name, columns)
             log.warning("the table %r was of version %d and is now of version %d", name, version, VERSION)
             break
         if version == VERSION and columns == COLUMNS:

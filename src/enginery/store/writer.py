@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from enginery.net.wakeup import Wakeup
@@ -82,6 +83,7 @@ class Writer:
         with self._changed:
             if not self._changed.wait_for(self._has_room, PATIENCE):
                 self._lose(batch.count, f"it has not taken anything for {PATIENCE:g} s")
+                batch.is_done = True
                 return
             self._queue.append(batch)
             self._waiting_records += batch.count
@@ -165,21 +167,20 @@ class Writer:
         return True
 
     def _write(self, store: TaskStore, batches: list[Batch]) -> None:
-        count, size = sum(batch.count for batch in batches), sum(batch.size for batch in batches)
-        try:
-            records: dict[str, dict[str, Any]] = {}
-            for batch in batches:
-                for msg_id, changes in batch.records().items():
-                    # Often the submission and the end of a task come together: one row.
-                    records.setdefault(msg_id, {}).update(changes)
-            store.update_records(records)
-            self.written += len(records)
-        except Exception as error:  # of a store, or of a server behind it
-            self._lose(count, f"{type(error).__name__}: {error}")
-        with self._changed:
-            self._waiting_records -= count
-            self._waiting_bytes -= size
-            self._changed.notify_all()
+        has_sheets = self.only_ended and hasattr(store, "add_sheets")
+        for by_sheet, group in groupby(batches, lambda batch: has_sheets and hasattr(batch, "sheets")):
+            some = list(group)
+            count, size = sum(batch.count for batch in some), sum(batch.size for batch in some)
+            try:
+                self.written += _write_sheets(store, some) if by_sheet else _write_records(store, some)
+            except Exception as error:  # of a store, or of a server behind it
+                self._lose(count, f"{type(error).__name__}: {error}")
+            for batch in some:
+                batch.is_done = True
+            with self._changed:
+                self._waiting_records -= count
+                self._waiting_bytes -= size
+                self._changed.notify_all()
 
     def _answer(self, store: TaskStore, question: tuple[Question, Reply]) -> None:
         ask, reply = question
@@ -195,3 +196,18 @@ class Writer:
         if why not in self._complaints and len(self._complaints) < 10:  # noqa: PLR2004 - lines of a log
             self._complaints.add(why)
             log.error("the task store cannot be written to: %s. Records lost so far: %d", why, self.lost)
+
+
+def _write_sheets(store: Any, batches: list[Any]) -> int:
+    store.add_sheets(batches[0].sheets(batches[1:]))
+    return sum(batch.count for batch in batches)
+
+
+def _write_records(store: TaskStore, batches: list[Batch]) -> int:
+    records: dict[str, dict[str, Any]] = {}
+    for batch in batches:
+        for msg_id, changes in batch.records().items():
+            # Often the submission and the end of a task come together: one row.
+            records.setdefault(msg_id, {}).update(changes)
+    store.update_records(records)
+    return len(records)

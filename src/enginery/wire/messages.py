@@ -344,7 +344,13 @@ class Said(Struct, tag="said"):
 
 
 class Returned(Struct, tag="returned"):
-    """Tasks handed back unbegun, in answer to ``Return``."""
+    """Tasks handed back unbegun, in answer to ``Return`` or because of ``Hold``."""
+
+    ids: list[int]
+
+
+class Paused(Struct, tag="paused"):
+    """Tasks addressed to the engine that it does not begin for now, because of ``Hold``."""
 
     ids: list[int]
 
@@ -466,6 +472,15 @@ class Return(Struct, tag="return"):
     count: int
 
 
+class Hold(Struct, tag="hold"):
+    """Begin nothing for these clients, which do not read their results. The next one takes the place of this one.
+
+    Balanced tasks of theirs are handed back, those addressed to you wait (``Paused``).
+    """
+
+    clients: list[ClientNumber]
+
+
 class Results(Struct, tag="results"):
     """Results for a client, all from ``engine`` (-1: from the controller itself); to an engine: the values it wants."""
 
@@ -561,6 +576,7 @@ FromEngine = (
     | Done
     | Said
     | Returned
+    | Paused
     | Missing
     | Holds
     | Want
@@ -585,6 +601,7 @@ ToEngine = (
     | Watch
     | Forget
     | Return
+    | Hold
     | Abort
     | Release
     | Relay

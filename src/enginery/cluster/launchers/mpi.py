@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COUNTS: Final = frozenset({"-n", "-np", "--n", "--np", "-c", "--ntasks"})
 #: Open MPI passes on to other hosts only the variables it is told to. Other mpiexecs pass on all, and ignore this.
 PASSED_ON: Final = "OMPI_MCA_mca_base_env_list"
+#: A rank leaves with the daemon of MPI that started it: an mpiexec that is killed, or told twice to end, leaves ranks behind.
+BOUND: Final = ("--owner-pid=-1",)
 LEASH: Final = (sys.executable, "-m", "enginery.cluster.launchers.leash")
 
 
@@ -33,7 +35,7 @@ class MPILauncher(LocalProcessLauncher):
     @property
     def program_args(self) -> list[str]:
         """What each rank runs."""
-        return super().find_args()
+        return [*super().find_args(), *BOUND]
 
     def find_args(self) -> list[str]:
         """The mpiexec command with the number of ranks, unless it is told otherwise, then the program."""
@@ -73,7 +75,7 @@ class MPIEngineSetLauncher(MPILauncher, EngineLauncher):
     @property
     def program_args(self) -> list[str]:
         """The command of a rank, with the user's arguments."""
-        return [*self.engine_cmd, *self.cluster_args, "--mpi", *self.engine_args]
+        return [*self.engine_cmd, *self.cluster_args, "--mpi", *BOUND, *self.engine_args]
 
     def start(self, n: int | None = None) -> None:
         """Start the ranks."""

@@ -40,6 +40,7 @@ class LocalProcess:
         self.stdin: IO[bytes] | None = popen.stdin if popen else None
         self._popen = popen
         self._gone = threading.Event()
+        self._asked = False
 
     @classmethod
     def start(
@@ -107,8 +108,10 @@ class LocalProcess:
                 os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask the process to leave."""
-        self.signal(signal.SIGTERM)
+        """Ask the process to leave, once: mpiexec takes a second signal as leave to go without its ranks."""
+        if not self._asked:
+            self._asked = True
+            self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End the process and everything in its session that did not leave with it."""
