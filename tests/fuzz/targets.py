@@ -98,8 +98,12 @@ def nanny(data: bytes) -> None:
 # --- the scheduler ------------------------------------------------------------------------------------------------
 
 
+#: Bytes of results after which nothing more is begun for a client: few, so that it happens.
+UNREAD = 300
+
+
 class FakePort:
-    """Takes what is sent, and drops it."""
+    """Takes what is sent, and drops it. Peers are asked each time whether they have read it."""
 
     name = "port"
     limits = Limits(rejected=50)
@@ -110,6 +114,8 @@ class FakePort:
 
     def send(self, peer: Peer, header: bytes, frames: list[object]) -> bool:
         self.decode(header)
+        peer.sent += len(header)
+        peer.asked = peer.sent
         return True
 
     def introduced(self, peer: Peer) -> None:
@@ -153,7 +159,8 @@ class World:
             "client": FakePort("client", m.decode_to_client),
             "engine": FakePort("engine", m.decode_to_engine),
         }
-        self.scheduler = Scheduler(random=random.Random(seed), scheme=("leastload", "lru", "pure", "twobin")[seed % 4])
+        scheme = ("leastload", "lru", "pure", "twobin")[seed % 4]
+        self.scheduler = Scheduler(random=random.Random(seed), scheme=scheme, most_unread=UNREAD)
         self.server = Server(
             self.scheduler,
             clients=self.ports["client"],
@@ -198,7 +205,7 @@ def _task(read: Bytes, base: int) -> m.Task:
 def _message(read: Bytes, world: World, peer: Peer) -> tuple[object, int]:
     """Something this peer, or another one, might say, and the number of its frames."""
     base = (read.number(3) or max(peer.number, 0)) << m.CLIENT_SHIFT
-    kind = read.number(16)
+    kind = read.number(18)
     tasks = [_task(read, base) for _ in range(read.number(4))]
     frames = sum(task.frames for task in tasks)
     ids = read.ids(base)
@@ -223,6 +230,8 @@ def _message(read: Bytes, world: World, peer: Peer) -> tuple[object, int]:
         (m.Pong(read.number(9) - 4), 0),
         (m.Bye(), 0),
         (read.text(), read.number(3)),
+        (m.Paused(ids), 0),
+        (m.Pong(-peer.asked), 0),
     )[kind]
 
 
