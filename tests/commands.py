@@ -28,9 +28,17 @@ class Commands:
 
     def __init__(self, home, warm=None, **variables):
         self.home = Path(home)
-        paths = variables.pop("PYTHONPATH", None)
-        self.warm = warm if paths is None else None
-        self.environment = {**plain_environment(home, paths), **variables}
+        self.warm = warm
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("IPP_")}
+        # Engines import the modules of tests, for functions that come from there.
+        paths = [*filter(None, [variables.pop("PYTHONPATH", ""), plain.get("PYTHONPATH", "")]), str(ROOT / "tests")]
+        self.environment = {
+            **plain,
+            "IPYTHONDIR": str(home),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join(paths),
+            **variables,
+        }
         self.started = []
 
     def run(self, program, *argv, **variables):
@@ -161,20 +169,12 @@ def module(program):
     return program if "." in program or program == "IPython" else f"enginery.{program}"
 
 
-def plain_environment(home, paths=None):
-    """Environment of commands in the IPython folder ``home``, which import from ``paths`` before all others."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("IPP_")}
-    # Engines import the modules of tests, for functions that come from there.
-    paths = os.pathsep.join(filter(None, [paths, plain.get("PYTHONPATH"), str(ROOT / "tests")]))
-    return {**plain, "IPYTHONDIR": str(home), "PYTHONUNBUFFERED": "1", "PYTHONPATH": paths}
-
-
 @pytest.fixture(scope="session")
 def warm():
     """The process that has imported all commands; None where processes cannot be made like this."""
     if CLONE is None:
         yield None
         return
-    started = Warm(plain_environment(os.devnull))
+    started = Warm()
     yield started
     started.stop()

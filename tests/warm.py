@@ -79,14 +79,12 @@ class Child:
 class Warm:
     """The process that has imported everything. Not thread-safe."""
 
-    def __init__(self, environment):
-        """``environment`` has the paths that modules are imported from, which is the same for all commands."""
+    def __init__(self):
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MOST)
             self._process = subprocess.Popen(
                 [sys.executable, "-u", __file__, str(theirs.fileno())],
-                env=environment,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -137,16 +135,21 @@ def fork_sibling():
     return pid
 
 
+def paths_in(environment):
+    return list(filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)))
+
+
 def become(order, streams):
     """Be a command in this process."""
     for number, fd in enumerate(streams):
         os.dup2(fd, number)
         os.close(fd)
     os.chdir(order["folder"])
+    before = paths_in(os.environ)
     os.environ.clear()
     os.environ.update(order["environment"])
+    sys.path[: 1 + len(before)] = [order["folder"], *paths_in(os.environ)]
     random.seed()
-    sys.path[0] = order["folder"]
     sys.argv = ["-m", *order["argv"]]
     runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
 
