@@ -57,13 +57,7 @@ class Commands:
 
     def _begin(self, program, argv, variables, out, err):
         environment = {**self.environment, **variables}
-        argv = list(map(str, argv))
-        if self.warm is not None and module(program).startswith("enginery."):  # and not a name of former times
-            with open(os.devnull) as null:
-                streams = [null.fileno(), out.fileno(), err.fileno()]
-                return self.warm.start(module(program), argv, environment, streams)
-        command = [sys.executable, "-m", module(program), *argv]
-        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        return begin(self.warm, module(program), list(map(str, argv)), environment, out=out.fileno(), err=err.fileno())
 
     def run_code(self, code, given=""):
         """Run a Python program to its end; it may read what it is ``given``."""
@@ -167,6 +161,15 @@ class Running:
 def module(program):
     """What follows ``-m``: of enginery, unless it is a whole name."""
     return program if "." in program or program == "IPython" else f"enginery.{program}"
+
+
+def begin(warm, name, argv, environment, *, out, err):
+    """Begin ``python -m name``, whose output goes to descriptors: a process, of which ``Child`` says what it can."""
+    if warm is not None and name.startswith("enginery."):  # and not a name of former times
+        with open(os.devnull) as null:
+            return warm.start(name, argv, environment, [null.fileno(), out, err])
+    command = [sys.executable, "-m", name, *argv]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,12 @@ class Child:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
     def poll(self):
         with self._lock:
             if self.returncode is None:

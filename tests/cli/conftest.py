@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from commands import Commands, warm
-
-__all__ = ["warm"]
+from commands import Commands
 
 
 @pytest.fixture

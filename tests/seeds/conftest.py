@@ -6,10 +6,8 @@ import sys
 
 import pytest
 
-from commands import PATIENCE, ROOT, Commands, warm
+from commands import PATIENCE, ROOT, Commands
 from enginery.client.client import Client
-
-__all__ = ["warm"]
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows
