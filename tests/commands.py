@@ -167,7 +167,7 @@ def begin(warm, name, argv, environment, *, out, err):
     """Begin ``python -m name``, whose output goes to descriptors: a process, of which ``Child`` says what it can."""
     if warm is not None and name.startswith("enginery."):  # and not a name of former times
         with open(os.devnull) as null:
-            return warm.start(name, argv, environment, [null.fileno(), out, err])
+            return warm.start(name, argv, environment, {0: null.fileno(), 1: out, 2: err})
     command = [sys.executable, "-m", name, *argv]
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
 

@@ -10,6 +10,7 @@ documentation, and by what tests start with paths of their own.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import json
 import os
@@ -50,6 +51,7 @@ class Child:
     def __init__(self, pid):
         self.pid = pid
         self.returncode = None
+        self.stdin = None
         self._lock = threading.Lock()
 
     def send_signal(self, number):
@@ -83,9 +85,10 @@ class Child:
 
 
 class Warm:
-    """The process that has imported everything. Not thread-safe."""
+    """The process that has imported everything. Thread-safe."""
 
     def __init__(self):
+        self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MOST)
@@ -95,11 +98,13 @@ class Warm:
                 pass_fds=[theirs.fileno()],
             )
 
-    def start(self, module, argv, environment, streams):
-        """Start ``python -m module``, with three descriptors for its standard streams."""
-        order = json.dumps({"module": module, "argv": argv, "environment": environment, "folder": os.getcwd()})
-        socket.send_fds(self._control, [order.encode()], streams)
-        answer = self._control.recv(100)
+    def start(self, module, argv, environment, descriptors, *, session=False):
+        """Start ``python -m module``, with ``descriptors`` by the numbers that they are to have; in a ``session`` of its own?"""
+        order = {"module": module, "argv": argv, "environment": environment, "folder": os.getcwd(), "session": session}
+        order["numbers"] = list(descriptors)
+        with self._lock:
+            socket.send_fds(self._control, [json.dumps(order).encode()], descriptors.values())
+            answer = self._control.recv(100)
         assert answer, f"it ended with {self._process.wait()}"
         return Child(int(answer))
 
@@ -115,14 +120,14 @@ def serve(control):
     gc.collect()
     gc.freeze()
     while True:
-        order, streams, _, _ = socket.recv_fds(control, MOST, 3)
+        order, received, _, _ = socket.recv_fds(control, MOST, 10)
         if not order:
             sys.exit()
         pid = fork_sibling()
         if pid == 0:
             control.close()
-            return json.loads(order), streams
-        for fd in streams:
+            return json.loads(order), received
+        for fd in received:
             os.close(fd)
         control.send(str(pid).encode())
 
@@ -145,9 +150,15 @@ def paths_in(environment):
     return list(filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)))
 
 
-def become(order, streams):
+def become(order, received):
     """Be a command in this process."""
-    for number, fd in enumerate(streams):
+    if order["session"]:
+        os.setsid()
+    highest = max(order["numbers"])
+    apart = [fcntl.fcntl(fd, fcntl.F_DUPFD, highest + 1) for fd in received]  # lest one takes the other's number
+    for fd in received:
+        os.close(fd)
+    for fd, number in zip(apart, order["numbers"], strict=True):
         os.dup2(fd, number)
         os.close(fd)
     os.chdir(order["folder"])
