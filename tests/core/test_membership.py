@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from enginery.core import membership as room
+from enginery.core import membership
+from enginery.core import sayings as room
 from enginery.core.membership import Membership
 from enginery.wire import messages as m
 
@@ -182,7 +183,7 @@ def test_an_abort_between_the_taking_and_the_running_is_not_lost(engine):
 
 
 def test_aborts_of_tasks_that_have_ended_are_forgotten(engine, monkeypatch):
-    monkeypatch.setattr(room, "KEPT_ABORTS", 5)
+    monkeypatch.setattr(membership, "KEPT_ABORTS", 5)
     for number in range(100):
         engine.hear(m.Abort([number], interrupt=True))
     assert len(engine.member.aborted) == 5

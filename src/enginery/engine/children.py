@@ -35,6 +35,11 @@ INTERRUPTED: Final = 130
 FAILED: Final = 1
 
 
+def new_uuid() -> str:
+    """A name for one life of one engine."""
+    return os.urandom(16).hex()
+
+
 class EngineMain(Protocol):
     """What an engine process runs; it returns the exit code. ``enginery.engine.program.run_engine`` is the one."""
 

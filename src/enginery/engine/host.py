@@ -19,35 +19,33 @@ Rules of the room:
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import heapq
 import logging
 import os
 import selectors
 import signal
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from enginery.engine import capture, children, nanny
+from enginery.engine import capture, children
 from enginery.engine.begun import shared_cells
 from enginery.engine.channel import RestartAll, Started, Stop
 from enginery.engine.deaths import OVERDUE, MemoryWitness, describe
 from enginery.engine.deposit import folder_for
-from enginery.engine.keepers import ParentKeeper
+from enginery.engine.logs import logging_as_told
 from enginery.engine.nannies import Nannies
 from enginery.engine.program import run_engine
+from enginery.engine.rank import run_beside_nanny
 from enginery.engine.spill import Spill
 from enginery.engine.watch import has_ended, take_death, watch_child, watch_process
-from enginery.net.publish import publish
 from enginery.net.signals import KILL, SignalWatch, to_signal
 from enginery.wire.messages import Deliver, EngineExited, Restart
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from enginery.engine.begun import BegunCell
@@ -135,36 +133,6 @@ def run(
                 return code
 
 
-def run_beside_nanny(options: EngineOptions, *, engine_main: EngineMain = run_engine) -> int:
-    """Be the one engine itself, with its nanny as a child: for processes that mpiexec started.
-
-    The nanny is forked before anything else, since MPI does not bear forks once it runs. Returns the engine's exit code,
-    and the caller ends the interpreter in the usual way so that MPI_Finalize is called.
-    """
-    uuid, pid = new_uuid(), os.getpid()
-    (cell,) = shared_cells(1)
-
-    def be_nanny() -> int:
-        children.begin_as_nanny()
-        keeper = ParentKeeper(uuid, pid, cell, owner=options.owner_pid, stop_timeout=options.stop_timeout)
-        nanny.watch_over(keeper, options, [uuid])
-        return 0
-
-    if children.can_fork():
-        children.fork(be_nanny)
-    else:
-        log.warning("this process runs threads already, so its engine has no nanny: deaths are found by silence")
-    children.settle(options)
-    code = engine_main(options, uuid=uuid, begun=cell)
-    cell.code = code
-    return code
-
-
-def new_uuid() -> str:
-    """A name for one life of one engine."""
-    return os.urandom(16).hex()
-
-
 class Host:
     """Parent of the engines of one machine. Made and run once, in the main thread."""
 
@@ -199,7 +167,7 @@ class Host:
     def run(self) -> int:
         """Start everything, stay until all engines have ended, and leave nothing behind; returns the exit code."""
         try:
-            names = [new_uuid() for _ in self._cells]
+            names = [children.new_uuid() for _ in self._cells]
             if self._forks:
                 # Out of the collector's reach: its marks would copy every page that the children share.
                 gc.freeze()
@@ -289,7 +257,7 @@ class Host:
             EngineExited(engine.uuid, engine.pid, code, cell.balanced, cell.direct, note, again, expected),
         )
         if again:
-            self._start_engine(engine.slot, new_uuid())
+            self._start_engine(engine.slot, children.new_uuid())
         elif not self._stopping and not self._status:
             self._status = code if code >= 0 else SIGNALLED - code
 
@@ -425,21 +393,3 @@ class Host:
             self._folder.remove()
         self._signals.close()
         self._forget()
-
-
-@contextlib.contextmanager
-def logging_as_told(options: EngineOptions, logger: logging.Logger | None = None) -> Iterator[None]:
-    """Log where the options say. Not by the root logger: that one belongs to the user's code in the engines."""
-    logger = logger or logging.getLogger("enginery.engine")
-    handler: logging.Handler = logging.FileHandler(options.log) if options.log else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s engine %(process)d %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(options.log_level)
-    publisher = publish(logger, options.log_url, "engine")
-    try:
-        yield
-    finally:
-        for each in (handler, publisher):
-            if each is not None:
-                logger.removeHandler(each)
-                each.close()

@@ -22,7 +22,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from enginery.engine import children
-from enginery.engine.host import logging_as_told, run
+from enginery.engine.host import run
+from enginery.engine.logs import logging_as_told
 from enginery.engine.watch import watch_process
 from enginery.errors import TunnelError
 from enginery.net.connection_file import ConnectionInfo

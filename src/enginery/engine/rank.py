@@ -1,0 +1,43 @@
+"""A process that mpiexec started: the one engine of a host of its own, with its nanny as a child."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from enginery.engine import children, nanny
+from enginery.engine.begun import shared_cells
+from enginery.engine.keepers import ParentKeeper
+from enginery.engine.program import run_engine
+
+if TYPE_CHECKING:
+    from enginery.engine.children import EngineMain
+    from enginery.engine.options import EngineOptions
+
+log = logging.getLogger(__name__)
+
+
+def run_beside_nanny(options: EngineOptions, *, engine_main: EngineMain = run_engine) -> int:
+    """Be the one engine itself, with its nanny as a child: for processes that mpiexec started.
+
+    The nanny is forked before anything else, since MPI does not bear forks once it runs. Returns the engine's exit code,
+    and the caller ends the interpreter in the usual way so that MPI_Finalize is called.
+    """
+    uuid, pid = children.new_uuid(), os.getpid()
+    (cell,) = shared_cells(1)
+
+    def be_nanny() -> int:
+        children.begin_as_nanny()
+        keeper = ParentKeeper(uuid, pid, cell, owner=options.owner_pid, stop_timeout=options.stop_timeout)
+        nanny.watch_over(keeper, options, [uuid])
+        return 0
+
+    if children.can_fork():
+        children.fork(be_nanny)
+    else:
+        log.warning("this process runs threads already, so its engine has no nanny: deaths are found by silence")
+    children.settle(options)
+    code = engine_main(options, uuid=uuid, begun=cell)
+    cell.code = code
+    return code
