@@ -7,15 +7,42 @@ State is kept in the folder ``$FAKE_BATCH``. A file ``full`` there lets jobs wai
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shlex
-import signal
 import sys
-from pathlib import Path
 
-FOLDER = Path(os.environ["FAKE_BATCH"])
+
+class Late:
+    """A module that is imported where it is needed: most commands are queries, and to import these takes longer than to answer."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str):
+        return getattr(__import__(self._name), attribute)
+
+
+class File(str):
+    """As much of ``pathlib.Path`` as queries need."""
+
+    __slots__ = ()
+
+    def __truediv__(self, name: str) -> File:
+        return File(f"{self}/{name}")
+
+    def exists(self) -> bool:
+        return os.path.exists(self)
+
+    def read_text(self) -> str:
+        with open(self) as file:
+            return file.read()
+
+    def write_text(self, text: str) -> None:
+        with open(self, "w") as file:
+            file.write(text)
+
+
+json, re, shlex, signal = map(Late, ("json", "re", "shlex", "signal"))
+FOLDER = File(os.environ["FAKE_BATCH"])
 DIALECT = os.environ.get("FAKE_DIALECT", "")
 UNKNOWN = {"slurm": 1, "openpbs": 153, "torque": 153, "lsf": 255, "condor": 1, "hpc": 1}
 
@@ -34,13 +61,13 @@ class Job:
         self.number = number
         if not self.path.exists():
             raise KeyError(number)
-        self.data = json.loads(self.path.read_text())
+        self.data = eval(self.path.read_text(), {"true": True, "false": False, "null": None})  # JSON reads as Python
 
     @classmethod
     def make(cls, tasks: list[dict], **data) -> Job:
         if (FOLDER / "refuse").exists():
             fail((FOLDER / "refuse").read_text().strip(), 32)
-        number = 1 + len(list(FOLDER.glob("*.json")))
+        number = 1 + sum(name.endswith(".json") for name in os.listdir(FOLDER))
         (FOLDER / f"{number}.json").write_text(json.dumps({"tasks": tasks, **data}))
         job = cls(number)
         if not (FOLDER / "full").exists():
@@ -53,7 +80,7 @@ class Job:
 
         environment = {**os.environ, **task["environment"]}
         code = FOLDER / f"{self.number}.{index}.code"
-        Path(task["output"]).parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(task["output"]), exist_ok=True)
         with open(task["output"], "ab") as output:
             # The shell outlives the command, to note how it ended.
             process = subprocess.Popen(
@@ -97,9 +124,9 @@ class Job:
 def find(text: str, unknown: str) -> Job:
     if (FOLDER / "down").exists():
         fail("Connection refused", 111)
-    digits = re.match(r"\d+", text)
+    number = text.partition(".")[0].partition("[")[0].partition("_")[0]
     try:
-        return Job(int(digits[0]) if digits else 0)
+        return Job(int(number) if number.isdigit() else 0)
     except KeyError:
         fail(unknown.format(text), UNKNOWN[DIALECT])
         raise
@@ -124,7 +151,7 @@ def is_ended(state: str) -> bool:
 
 
 def sbatch() -> None:
-    script = Path(sys.argv[-1]).read_text()
+    script = File(sys.argv[-1]).read_text()
     kept = FOLDER / f"script.{os.getpid()}"
     kept.write_text(script)
     options = directives(script, "#SBATCH")
@@ -176,7 +203,7 @@ def scancel() -> None:
 
 
 def qsub() -> None:
-    path = Path(sys.argv[-1]).absolute()
+    path = File(os.path.abspath(sys.argv[-1]))
     script = path.read_text()
     kept = FOLDER / f"script.{os.getpid()}"
     kept.write_text(script)
@@ -188,7 +215,7 @@ def qsub() -> None:
     if right in options and (not span or int(span[1]) >= int(span[2])):
         fail("qsub: illegal -J value" if right == "-J" else "qsub: Bad Job Array Request", 168)
     indexes = list(range(int(span[1]), int(span[2]) + 1)) if span else [0]
-    number = 1 + len(list(FOLDER.glob("*.json")))
+    number = 1 + sum(name.endswith(".json") for name in os.listdir(FOLDER))
     variable = "PBS_ARRAY_INDEX" if DIALECT == "openpbs" else "PBS_ARRAYID"
     tasks = []
     for index in indexes:
@@ -235,7 +262,7 @@ def qstat() -> None:
     job = find(sys.argv[-1], "qstat: Unknown Job Id {}")
     if DIALECT == "openpbs":
         assert sys.argv[1:6] == ["-t", "-x", "-f", "-F", "json"], sys.argv
-        print(json.dumps({"pbs_version": "23.06.06", "Jobs": pbs_entries(job)}))
+        print(repr({"pbs_version": "23.06.06", "Jobs": pbs_entries(job)}).replace("'", '"'))  # no word has a quote
         return
     for id, entry in pbs_entries(job).items():
         print(f"Job Id: {id}")
@@ -321,7 +348,7 @@ def bkill() -> None:
 
 
 def condor_submit() -> None:
-    text = Path(sys.argv[1]).read_text()
+    text = File(sys.argv[1]).read_text()
     settings = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*)$", text, re.MULTILINE))
     count = int(re.search(r"^queue (\d+)", text, re.MULTILINE)[1])
     arguments = unquoted(settings["arguments"])
@@ -344,7 +371,7 @@ def condor_submit() -> None:
         for index in range(count)
     ]
     if held:
-        (FOLDER / "full").touch()
+        (FOLDER / "full").write_text("")
     job = Job.make(tasks)
     print(f"Submitting job(s){'.' * count}\n{count} job(s) submitted to cluster {job.number}.")
 
