@@ -170,11 +170,16 @@ def test_wait_for_engines(client, link):
     client.wait_for_engines(2, interactive=True)
 
 
-def test_wait_for_engines_with_a_bar(client, link, capsys):
-    timer = threading.Timer(0.01, link.join, [2])
-    timer.start()
+def test_wait_for_engines_with_a_bar(client, link, capsys, monkeypatch):
+    wait = link.wait_for
+
+    def join_and_wait(predicate, timeout=None):
+        if 2 not in link.engines:  # not before the wait has begun, or there would be no bar
+            link.join(2)
+        return wait(predicate, timeout)
+
+    monkeypatch.setattr(link, "wait_for", join_and_wait)
     client.wait_for_engines(3, timeout=10, interactive=True)
-    timer.join()
     assert "3/3" in capsys.readouterr().err
 
 

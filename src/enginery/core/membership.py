@@ -177,11 +177,13 @@ class Membership(Sayings):
         """A task has ended."""
         if self.aborted:
             self.aborted.discard(result.id)
+        if not buffers and len(result.payload) <= HEAVY:
+            self._outgoing.append(result)
+            return
         if buffers:
             self._frames[result.id] = buffers
         self._outgoing.append(result)
-        if buffers or len(result.payload) > HEAVY:
-            self._weigh(len(result.payload) + sum([buffer.nbytes for buffer in buffers]))
+        self._weigh(len(result.payload) + sum([buffer.nbytes for buffer in buffers]))
 
     def _give_up(self, task: int) -> None:
         self.aborted.discard(task)
