@@ -79,6 +79,12 @@ def leashes():
     return found
 
 
+def leash_of(owner):
+    """The process that holds the job of an owner. Its words are to be read a little later than it has begun."""
+    wait_until(lambda: str(owner) in leashes())
+    return leashes()[str(owner)]
+
+
 def wait_for_end(pid):
     """Wait for the end of a process that is no child."""
     import select
@@ -98,7 +104,7 @@ def test_a_job_goes_with_its_owner_whether_it_runs_or_waits(bed, own, full):
     for reuse in (0, 1):
         info = ConnectionInfo("engine", "tcp://127.0.0.1:9", reuse=reuse)
         info.save(profile / "security" / f"ipcontroller-c-{('client', 'engine')[reuse]}.json")
-    leash = leashes()[str(owner.pid)]
+    leash = leash_of(owner.pid)
     beat = profile / "pid" / "ipcontroller-c-owner"
     assert beat.exists()
     assert f"--owner-beat={beat}" in next((profile / "log").glob("slurm*")).read_text()
@@ -112,7 +118,7 @@ def test_a_job_goes_with_its_owner_whether_it_runs_or_waits(bed, own, full):
 
 def test_engines_have_no_use_for_beats(bed, own):
     owner, profile = own("SlurmEngineSetLauncher")
-    leash = leashes()[str(owner.pid)]
+    leash = leash_of(owner.pid)
     assert not list((profile / "pid").iterdir())
     owner.kill()
     wait_for_end(leash)
@@ -124,7 +130,7 @@ def test_who_holds_a_job_goes_with_it(bed, tmp_path):
         profile_dir=str(tmp_path / "profile"), owned=True, controller_cmd=["sleep", "600"], poll_interval=0.05
     )
     launcher.start()
-    leash = leashes()[str(os.getpid())]
+    leash = leash_of(os.getpid())
     launcher.stop()
     assert not is_alive(leash)
     assert not launcher.beat_file.exists()
