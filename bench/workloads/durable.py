@@ -8,12 +8,18 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
 
 from harness import Figures, perform, rate
 from payload import nothing
 from systems import system
 
 SQLITE = ["--sqlitedb"]
+#: Tasks of which the controller's processor time is measured.
+COUNT = 50_000
 
 
 def durable(name: str, seconds: float, queued: int) -> Figures:
@@ -26,14 +32,15 @@ def durable(name: str, seconds: float, queued: int) -> Figures:
 
     with under_test.running(2, durable=True):
         figures["rate_memory"] = rate(run, seconds)
+        figures["cost_memory"] = cost(under_test, run)
     with under_test.running(2, durable=True, controller_args=SQLITE):
         figures["rate"] = rate(run, seconds)
+        figures["cost"] = cost(under_test, run)
     with under_test.module.Cluster(n=0, durable=True, controller_args=SQLITE) as client:
         view = client.load_balanced_view()
         tasks = [view.apply_async(nothing) for _ in range(queued)]
         assert tasks[-1].wait_for_acceptance(60)
-        while statistics(client)["records_waiting"]:
-            time.sleep(0.01)
+        until_written(client)
         began = time.perf_counter()
         os.kill(client.cluster.controller.pid, signal.SIGKILL)
         unfinished = statistics(client)["unfinished"]
@@ -43,6 +50,24 @@ def durable(name: str, seconds: float, queued: int) -> Figures:
         assert under_test.finish(tasks) == [None] * queued
         figures["drained"] = time.perf_counter() - began
     return figures
+
+
+def cost(under_test: Any, run: Callable[[int], None]) -> float:
+    """How many microseconds of processor time a task takes the controller, until its record is written."""
+    client = under_test.client
+    controller = psutil.Process(client.cluster.controller.pid)
+    until_written(client)
+    before = controller.cpu_times()
+    run(COUNT)
+    until_written(client)
+    after = controller.cpu_times()
+    return (after.user + after.system - before.user - before.system) / COUNT * 1e6
+
+
+def until_written(client: object) -> None:
+    """Wait until no record waits to be written."""
+    while statistics(client).get("records_waiting"):
+        time.sleep(0.01)
 
 
 def statistics(client: object) -> dict[str, int]:

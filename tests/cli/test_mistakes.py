@@ -17,6 +17,8 @@ from enginery.cluster.registry import find_launcher_class
 from enginery.config.application import ALREADY_STARTED, ALREADY_STOPPED, USAGE
 from enginery.net.connection_file import load
 from enginery.net.profile_paths import connection_path
+from enginery.net.start_lock import StartLock
+from waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
 
@@ -146,6 +148,18 @@ def test_a_damaged_connection_file(commands):
         assert str(path) in done.stderr
         assert word in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_controller_where_another_is_just_being_started(commands):
+    path = connection_path(commands.profile(), "client")
+    lock = StartLock(path.with_name(f"{path.name}.lock"))
+    done = commands.run("controller")
+    assert done.returncode == ALREADY_STARTED
+    assert f"{str(path)!r} is just being started" in done.stderr
+    assert "--cluster-id" in done.stderr
+    lock.release()
+    commands.controller()
+    wait_until(lambda: not lock.path.exists())
 
 
 def test_two_controllers_in_one_profile(commands):

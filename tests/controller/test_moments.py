@@ -35,3 +35,12 @@ def test_there_are_so_many_and_the_newest_are_exact(monkeypatch):
     assert [moments.of(number) for number in range(960, 1000)] == [float(number) for number in range(960, 1000)]
     assert all(0 <= number - moments.of(number) < 1000 for number in range(1000))
     assert type(moments._points[0]) is array
+
+
+def test_of_many_each_has_its_own():
+    moments = Moments()
+    assert moments.of_each([3, 4]) == [0.0, 0.0]
+    for first, when in ((2, 10.0), (5, 11.0), (4096, 12.0), (10, 13.0), (4097, 14.0)):
+        moments.note(first, when)
+    tasks = [*range(12), 4095, 4096, 4097, 9000, 3, 10, 0]
+    assert moments.of_each(tasks) == [moments.of(task) for task in tasks]

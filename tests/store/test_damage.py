@@ -161,3 +161,44 @@ def test_of_a_full_disk_whole_batches_are_lost_and_counted_and_the_rest_is_there
     store = SQLiteDB(location=str(tmp_path))
     assert len(store.find_records(Query({}), ("msg_id",))) == writer.written
     store.close()
+
+
+def test_a_flipped_bit_in_a_row_is_told_to_who_asks_for_the_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite, "CHECKED", 0)
+    store = SQLiteDB(location=str(tmp_path))
+    store.update_records({"session_1": make_record(1, stdout="s" * 50, label="sweep", buffers=[b"b" * 50])})
+    store.update_records({"session_1": {"resubmitted": "session_2"}})
+    store.close()
+    path = tmp_path / "tasks.db"
+    whole = path.read_bytes()
+    for what in (b"ssss", b"weep", b"bbbb", b"ngine-0", b"display", b"value"):
+        at = whole.index(what)
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 2]) + whole[at + 1 :])
+        store = SQLiteDB(location=str(tmp_path))
+        with pytest.raises(sqlite3.DatabaseError, match="is damaged: what stands for 'session_1' is no record"):
+            store.find_records(Query({}), ALL)
+        store.close()
+
+
+@pytest.mark.parametrize("column", [key for key in KEYS if key != "resubmitted"])
+def test_every_cell_of_a_row_has_a_part_in_its_checksums(column):
+    store = SQLiteDB(":memory:")
+    store.update_records({"session_1": make_record(1, execute_result={"data": 1})})
+    (before,) = store._db.execute(f'SELECT {column} FROM "ipython-tasks"').fetchone()
+    value = before + 0.5 if isinstance(before, float) else b"\x90" if isinstance(before, bytes) else "other"
+    store._db.execute(f'UPDATE "ipython-tasks" SET {column} = ?', (value,))
+    with pytest.raises(sqlite3.DatabaseError, match="is no record"):
+        store.find_records(Query({}), ALL)
+    store.close()
+
+
+def test_what_is_changed_in_parts_has_no_checksum_and_is_no_damage():
+    store = SQLiteDB(":memory:")
+    store.update_records({"session_1": make_record(1)})
+    store.update_records({"session_1": {"label": "later"}, "session_2": {"result_buffers": [b"x"]}})
+    found = {record["msg_id"]: record for record in store.find_records(Query({}), ALL)}
+    assert found["session_1"] == make_record(1, label="later")
+    assert found["session_2"]["result_buffers"] == [b"x"]
+    store.update_records({"session_1": make_record(1), "session_2": make_record(2)})
+    assert [each["label"] for each in store.find_records(Query({}), ALL)] == [None, None]
+    store.close()

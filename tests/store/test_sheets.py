@@ -171,6 +171,20 @@ def test_every_flipped_bit_of_a_sheet_is_told(tmp_path, monkeypatch, checked):
     assert len(found_in(tmp_path)) == 40
 
 
+def test_an_index_that_does_not_lead_to_a_sheet_is_told(tmp_path):
+    store, path = SQLiteDB(location=str(tmp_path)), tmp_path / "tasks.db"
+    store.add_sheets([sheet_of([make_entry(number) for number in range(40)])])
+    store.close()
+    whole = path.read_bytes()
+    places = [at for at in range(len(whole)) if whole.startswith(b"ipython-tasksours", at)]
+    assert len(places) == 2, "in the table and in its index"
+    for at in places:
+        flipped(path, at + len(b"ipython-tasksour"))
+        with pytest.raises(OSError, match="damaged"):
+            found_in(tmp_path)
+        path.write_bytes(whole)
+
+
 def found_in(folder):
     store = SQLiteDB(location=str(folder))
     try:

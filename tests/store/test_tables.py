@@ -95,6 +95,19 @@ def test_an_older_version_becomes_todays_with_all_it_holds(tmp_path, caplog):
         assert not [name for name in made if "before" in name]
 
 
+def test_a_table_from_before_there_were_checksums_is_read_and_goes_on(tmp_path):
+    fill(tmp_path, 1)
+    make_older(tmp_path, "checksum", "buffers_checksum")
+    with database(tmp_path) as db:
+        db.execute("DROP TABLE enginery_sheets")
+    assert find(tmp_path) == ("ipython-tasks", [make_record(1)])
+    fill(tmp_path, 2)
+    assert find(tmp_path) == ("ipython-tasks", [make_record(1), make_record(2)])
+    with database(tmp_path) as db:
+        sums = dict(db.execute('SELECT msg_id, checksum IS NOT NULL FROM "ipython-tasks"'))
+    assert sums == {"session_1": 0, "session_2": 1}
+
+
 def test_making_one_anew_that_is_interrupted_has_not_happened(tmp_path, monkeypatch):
     fill(tmp_path, 1, 2)
     make_older(tmp_path, "label")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import traitlets
 from traitlets import Bool, Enum, Float, Integer, List, Unicode, default
@@ -33,7 +33,11 @@ from enginery.net.connection_file import keys_in_environment, load
 from enginery.net.liveness import is_controller_there
 from enginery.net.signals import end_once
 from enginery.net.ssh_server import parse_server
+from enginery.net.start_lock import StartLock, TakenError
 from enginery.store.choice import DEFAULT, canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 UNENCRYPTED: Final = "Sign tcp connections, but do not encrypt them: others can read what passes, and change nothing."
 FLAGS: Final[dict[Any, Any]] = {
@@ -299,6 +303,20 @@ class IPController(BaseParallelApplication):
         names = ("hello", "strangers", "connections", "frames", "message", "queue", "unread", "rejected")
         return Limits(**{name: value for name in names if (value := getattr(given, name))})
 
+    def lock_start(self, options: ControllerOptions) -> Callable[[], object]:
+        """Be the only one who starts for this profile and cluster id, or leave the program. Returns what lets others."""
+        path = options.connection_path("client")
+        try:
+            return StartLock(path.with_name(f"{path.name}.lock")).release
+        except TakenError:
+            self.fail(
+                f"another controller that will serve {str(path)!r} is just being started. Use that one, or start another "
+                "beside it with --cluster-id=NAME or --profile=NAME.",
+                ALREADY_STARTED,
+            )
+        except OSError:
+            return lambda: None  # no file can be written there, of which the connection files will tell
+
     def refuse_to_be_second(self, options: ControllerOptions) -> None:
         """Leave the program if a controller serves this profile and cluster id already.
 
@@ -342,16 +360,20 @@ class IPController(BaseParallelApplication):
         from enginery.controller.program import run
 
         options = self.options()
-        self.refuse_to_be_second(options)
-        if self.restore_engines:
-            self.log.info(
-                "Restoring ports and keys from %s; engines and clients come back by themselves",
-                options.connection_path("engine"),
-            )
+        release = self.lock_start(options)
         code = 1
-        end_once()
-        with contextlib.suppress(KeyboardInterrupt):
-            code = run(options)
+        try:
+            self.refuse_to_be_second(options)
+            if self.restore_engines:
+                self.log.info(
+                    "Restoring ports and keys from %s; engines and clients come back by themselves",
+                    options.connection_path("engine"),
+                )
+            end_once()
+            with contextlib.suppress(KeyboardInterrupt):
+                code = run(options, started=release)
+        finally:
+            release()
         files = [Path(path) for path in self.owner_files]
         clean_up_after_owner(options.owner_pid, files)
         if options.owner_beat is not None and not options.owner_beat.exists():

@@ -138,11 +138,14 @@ class EndedTasks:
         """The payloads, and all buffers of those that have others. Those at ``places`` have ``frames``."""
         most, payloads = self._recorder.keeper.largest, [item.payload for item in items]
         mine = dict(zip(places, frames, strict=True))
+        odd = [at for at, item in enumerate(items) if item.frames or item.shared is not None]
+        if max(map(len, payloads)) > most:
+            odd = sorted({*odd, *(at for at, payload in enumerate(payloads) if len(payload) > most)})
         whole: dict[int, Any] = {}
-        for at, item in enumerate(items):
-            if item.frames or item.shared is not None or len(item.payload) > most:
-                whole[at] = buffers_of(item, mine.get(at, ()), held.get(item.id), most)
-                payloads[at] = b""
+        for at in odd:
+            item = items[at]
+            whole[at] = buffers_of(item, mine.get(at, ()), held.get(item.id), most)
+            payloads[at] = b""
         return payloads, whole
 
 

@@ -62,4 +62,14 @@ class Moments:
         """When each of some tasks came."""
         # Hot: once per task where a database is used. Bench: durable.
         ids, times = self._points
-        return [times[max(0, bisect_right(ids, task) - 1)] for task in tasks] if ids else [0.0] * len(tasks)
+        found: list[float] = []
+        if not ids:
+            return [0.0] * len(tasks)
+        low, high, when = 1, 0, 0.0  # most came with the one before
+        for task in tasks:
+            if not low <= task < high:
+                at = bisect_right(ids, task)
+                low, high = ids[at - 1] if at else 0, ids[at] if at < len(ids) else 1 << 63
+                when = times[max(0, at - 1)]
+            found.append(when)
+        return found

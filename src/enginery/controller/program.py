@@ -39,6 +39,7 @@ from enginery.store.writer import Writer
 from enginery.wire.messages import Welcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from enginery.controller.keyring import Key, Pair
@@ -331,8 +332,11 @@ def _tune_collector() -> None:
     gc.set_threshold(100_000, 20, 100)
 
 
-def run(options: ControllerOptions) -> int:
-    """Run a controller until it is stopped. Returns the exit code."""
+def run(options: ControllerOptions, started: Callable[[], object] = lambda: None) -> int:
+    """Run a controller until it is stopped. Returns the exit code.
+
+    ``started`` is called once its connection files tell of it.
+    """
     handler: logging.Handler = logging.FileHandler(options.log) if options.log else logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s controller %(message)s"))
     log.addHandler(handler)
@@ -345,6 +349,7 @@ def run(options: ControllerOptions) -> int:
     try:
         controller = Controller(options)
         controller.start()
+        started()
         controller.serve(signals)
     except (OSError, ConnectionFileError, LogbookError) as error:
         log.error("%s", error)  # noqa: TRY400 - the message says all; a traceback would hide it

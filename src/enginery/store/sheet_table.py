@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS enginery_sheets (number INTEGER PRIMARY KEY, name TEX
 """
 _INDEX: Final = "CREATE INDEX IF NOT EXISTS enginery_sheets_place ON enginery_sheets (name, session, first)"
 _EACH: Final = f"SELECT number, {', '.join(_FOUND_BY)}, facts, checksum FROM enginery_sheets WHERE name = ?"  # noqa: S608 - likewise
+_CHECK: Final = (
+    f"SELECT number, {', '.join(_FOUND_BY)}, facts, contents, checksum, contents_checksum FROM enginery_sheets"  # noqa: S608 - likewise
+)
 #: Which end of a sheet's times has to meet which comparison.
 _ENDS: Final = {"$lt": ("from", "<="), "$lte": ("from", "<="), "$gt": ("to", ">="), "$gte": ("to", ">=")}
 
@@ -122,9 +125,15 @@ class SheetTable:
                 yield from found.records.selected(keys, contents, places)
 
     def check(self) -> None:
-        """Read every sheet. Raises sqlite3.DatabaseError if one is damaged."""
-        for found in self._read(_EACH, [self._name]):
-            self._contents(found.number)
+        """See whether every sheet fits its checksums, and is in the index. Raises sqlite3.DatabaseError if one does not."""
+        for number, *found_by, facts, contents, first, second in self._db.execute(_CHECK):
+            if checksum(*found_by, facts) != first or checksum(contents) != second:
+                raise self._damaged(number)
+        found = [str(said) for (said,) in self._db.execute("PRAGMA integrity_check(enginery_sheets)")]
+        if found != ["ok"]:
+            raise sqlite3.DatabaseError(
+                f"it is damaged ({'; '.join(found[:3])}). Restore it from a copy, or move it away"
+            )
 
     def _candidates(self, query: Query) -> Iterator[Found]:
         if self._is_empty:

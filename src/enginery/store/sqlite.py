@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import zlib
 from datetime import UTC, datetime
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,10 +24,10 @@ import msgspec
 from enginery.store.queries import comparable, selected
 from enginery.store.records import BUFFERS, KEYS, NESTED, TIMES, record_of
 from enginery.store.sheet_table import SheetTable, prepare_sheets
-from enginery.store.tables import COLUMNS, LaterVersionError, prepare, quoted
+from enginery.store.tables import CHECKED_BY, COLUMNS, LaterVersionError, prepare, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from enginery.store.queries import Query
     from enginery.store.sheets import Sheet
@@ -104,7 +106,7 @@ class SQLiteDB:
         """See ``TaskStore``; likewise the others."""
         with self._transaction():
             taken = self._sheets.take_out(records)
-            self._put({msg_id: {**taken.get(msg_id, {}), **changes} for msg_id, changes in records.items()})
+            self._put({**records, **{msg_id: {**taken[msg_id], **records[msg_id]} for msg_id in taken}})
 
     def add_sheets(self, sheets: Iterable[Sheet]) -> None:
         """See ``SheetStore``. Of what is not worth a sheet each record gets a row, which any program can look into."""
@@ -116,19 +118,16 @@ class SQLiteDB:
                     self._put({entry.msg_id: record_of(entry) for entry in sheet.entries()})
 
     def _put(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        # Hot: once per task where a database is used, and tasks come singly.
         rows: dict[tuple[str, ...], list[list[Any]]] = {}
-        layouts: dict[tuple[str, ...], tuple[list[tuple[str, Callable[[Any], Any] | None]], list[list[Any]]]] = {}
+        layouts: dict[tuple[str, ...], tuple[_Layout, list[list[Any]]]] = {}
         for msg_id, changes in records.items():
             keys = tuple(changes)
             if keys not in layouts:
-                columns = tuple(column for column in COLUMNS if column in changes and column != "msg_id")
-                layout = [(column, _PACKED.get(column)) for column in columns]
-                layouts[keys] = layout, rows.setdefault(("msg_id", *columns), [])
+                layout = _Layout(keys)
+                layouts[keys] = layout, rows.setdefault(layout.columns, [])
             layout, mine = layouts[keys]
-            cells = [
-                value if (value := changes[column]) is None or pack is None else pack(value) for column, pack in layout
-            ]
-            mine.append([msg_id, *cells])
+            mine.append(layout.row(msg_id, changes))
         for columns, values in rows.items():
             whole = len(values) - len(values) % AT_ONCE
             for at in range(0, whole, AT_ONCE):
@@ -173,23 +172,28 @@ class SQLiteDB:
 
     def _in_rows(self, query: Query, keys: Sequence[str]) -> list[dict[str, Any]]:
         columns = [column for column in COLUMNS if column in query.keys or column in keys]
+        sums = [name for name, about in CHECKED_BY.items() if set(about).issubset(columns)]
         found: list[dict[str, Any]] = []
         for where, values in _conditions(query):
-            text = f"SELECT {', '.join(columns)} FROM {quoted(self.table)}{where}"  # noqa: S608 - likewise
+            text = f"SELECT {', '.join((*columns, *sums))} FROM {quoted(self.table)}{where}"  # noqa: S608 - likewise
             for row in self._db.execute(text, values):
-                record = self._record(columns, row)
+                record = self._record(columns, sums, row)
                 if query.matches(record):
                     found.append(selected(record, keys))
         return found
 
-    def _record(self, columns: list[str], row: Sequence[Any]) -> dict[str, Any]:
+    def _record(self, columns: list[str], sums: list[str], row: Sequence[Any]) -> dict[str, Any]:
+        cells = dict(zip((*columns, *sums), row, strict=True))
         try:
-            record = {column: _loaded(column, value) for column, value in zip(columns, row, strict=True)}
-            if record.get("msg_id", "") is not None:
+            record = {column: _loaded(column, cells[column]) for column in columns}
+            if record.get("msg_id", "") is not None and all(
+                cells[name] is None or cells[name] == _checksum([cells[column] for column in CHECKED_BY[name]])
+                for name in sums
+            ):
                 return record
         except (msgspec.DecodeError, TypeError, ValueError, OverflowError):
-            record = dict(zip(columns, row, strict=True))
-        raise sqlite3.DatabaseError(f"{self.path} is damaged: what stands for {record.get('msg_id')!r} is no record")
+            pass
+        raise sqlite3.DatabaseError(f"{self.path} is damaged: what stands for {cells.get('msg_id')!r} is no record")
 
     def get_function(self, digest: bytes) -> bytes | None:
         """See ``TaskStore``."""
@@ -203,6 +207,39 @@ class SQLiteDB:
     def close(self) -> None:
         """See ``TaskStore``."""
         self._db.close()
+
+
+class _Layout:
+    """How records that have certain keys become rows."""
+
+    __slots__ = ("_packed", "_sums", "columns")
+
+    def __init__(self, keys: Collection[str]) -> None:
+        given = ["msg_id", *(column for column in COLUMNS if column in keys and column != "msg_id")]
+        self._packed = [(column, _PACKED.get(column)) for column in given[1:]]
+        # Of a row that is changed in parts nobody knows the whole: it loses its checksum.
+        self._sums = {
+            name: itemgetter(*map(given.index, about)) if set(about).issubset(given) else None
+            for name, about in CHECKED_BY.items()
+            if any(column in given[1:] for column in about)
+        }
+        self.columns = (*given, *self._sums)
+
+    def row(self, msg_id: str, record: Mapping[str, Any]) -> list[Any]:
+        """The cells of a record."""
+        cells = [
+            msg_id,
+            *[
+                value if (value := record[column]) is None or pack is None else pack(value)
+                for column, pack in self._packed
+            ],
+        ]
+        return [*cells, *[None if cells_of is None else _checksum(cells_of(cells)) for cells_of in self._sums.values()]]
+
+
+def _checksum(cells: Sequence[Any]) -> int:
+    """Of some cells of a row as they stand in the database."""
+    return zlib.crc32(_encode(cells))
 
 
 def _conditions(query: Query) -> Iterable[tuple[str, list[Any]]]:

@@ -3,7 +3,7 @@
 Rules of the room:
 
 1. A table is ours if ``enginery_tables`` names it, with the version of what stands in it. One of an older version is
-   made anew with today's columns, one of a later version is refused: nobody guesses what it means.
+   given today's columns, one of a later version is refused: nobody guesses what it means.
 2. Any other table is somebody else's and stays as it is; the next free name is taken. What IPython Parallel recorded is
    copied once, but for what it had pickled, so that it can be looked for.
 3. All of it is one transaction: what is interrupted has not happened.
@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("enginery.controller")
 
-#: Version of the tables. Raised when their columns or what stands in them change. 2: records may stand on sheets.
+#: Version of the tables. Raised when their columns or what stands in them change. 2: checksums, and sheets.
 VERSION: Final = 2
 #: Buffers stand last, so that looking for records does not read them.
 COLUMNS: Final = (*(key for key in KEYS if key not in BUFFERS), *BUFFERS)
+#: What the two checksums of a row are about. Whether a task was repeated is added later, and to that alone.
+CHECKED_BY: Final = {
+    "checksum": tuple(key for key in COLUMNS if key not in BUFFERS and key != "resubmitted"),
+    "buffers_checksum": BUFFERS,
+}
+_IN_TABLE: Final = (*(key for key in COLUMNS if key not in BUFFERS), *CHECKED_BY, *BUFFERS)
 _INDEXED: Final = ("submitted", "completed", "client_uuid", "engine_uuid", "label")
 #: What a table of IPython Parallel has, whatever else its release added.
 _FORMER: Final = frozenset(
@@ -66,11 +72,10 @@ def prepare(db: sqlite3.Connection, wanted: str) -> str:
                 "that wrote it, or another table (--SQLiteDB.table)"
             )
         if version is not None and version < VERSION:
-            if columns != COLUMNS:
-                _make_anew(db, name, columns)
+            _bring_up_to_date(db, name, columns)
             log.warning("the table %r was of version %d and is now of version %d", name, version, VERSION)
             break
-        if version == VERSION and columns == COLUMNS:
+        if version == VERSION and set(columns) == set(_IN_TABLE):
             break
         if version is None and _FORMER.issubset(columns):
             former = name
@@ -91,10 +96,19 @@ def _columns_of(db: sqlite3.Connection, name: str) -> tuple[str, ...]:
 
 
 def _make(db: sqlite3.Connection, name: str) -> None:
-    columns = ", ".join(f"{column} {_type(column)}" for column in COLUMNS)
+    columns = ", ".join(f"{column} {_type(column)}" for column in _IN_TABLE)
     db.execute(f"CREATE TABLE {quoted(name)} ({columns})")
     for column in _INDEXED:
         db.execute(f"CREATE INDEX {quoted(f'{name}-{column}')} ON {quoted(name)} ({column})")
+
+
+def _bring_up_to_date(db: sqlite3.Connection, name: str, columns: tuple[str, ...]) -> None:
+    if set(COLUMNS).issubset(columns):  # in no time, however long its history is
+        for column in CHECKED_BY:
+            if column not in columns:
+                db.execute(f"ALTER TABLE {quoted(name)} ADD COLUMN {column} {_type(column)}")
+    else:
+        _make_anew(db, name, columns)
 
 
 def _make_anew(db: sqlite3.Connection, name: str, columns: Iterable[str]) -> None:
@@ -167,7 +181,7 @@ def _type(column: str) -> str:
         return "REAL"
     if column in NESTED or column in BUFFERS:
         return "BLOB"
-    return "INTEGER" if column == "engine_id" else "TEXT"
+    return "INTEGER" if column == "engine_id" or column in CHECKED_BY else "TEXT"
 
 
 def quoted(name: str) -> str:

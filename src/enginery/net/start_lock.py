@@ -1,0 +1,67 @@
+"""One at a time: the lock under which a controller looks for another one, until its own connection files say that it is there.
+
+Held by the system for as long as the process lives, so that one that is killed meanwhile leaves nothing that is in the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class TakenError(OSError):
+    """Somebody else has the lock."""
+
+
+class StartLock:
+    """A lock by a file, which goes when it is released."""
+
+    def __init__(self, path: Path) -> None:
+        """Take it.
+
+        Raises:
+            TakenError: Another process has it.
+            OSError: The file cannot be made.
+        """
+        self.path = path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = self._take()
+
+    def _take(self) -> int:
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                _lock(fd)
+                # Whoever had it before may have removed the file that was opened here.
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(fd), self.path.stat()):
+                        return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def release(self) -> None:
+        """Let others have it. The second time it does nothing."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _lock(fd: int) -> None:
+    try:
+        import fcntl  # not everywhere
+    except ImportError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise TakenError(*error.args) from error
+    except OSError:
+        return  # a file system without locks: then only the connection files tell

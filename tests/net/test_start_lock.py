@@ -1,0 +1,57 @@
+"""Of several that want to start, one does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from enginery.net.start_lock import StartLock, TakenError
+
+HOLD = "import sys; from pathlib import Path; from enginery.net.start_lock import StartLock; "
+
+
+def test_one_has_it_until_it_lets_go(tmp_path):
+    path = tmp_path / "security" / "lock"
+    first = StartLock(path)
+    with pytest.raises(TakenError):
+        StartLock(path)
+    first.release()
+    first.release()
+    assert not path.exists()
+    second = StartLock(path)
+    second.release()
+
+
+def test_who_waited_on_a_file_that_is_gone_has_nothing(tmp_path, monkeypatch):
+    """Somebody has opened the file, and gets the lock when the file is not there any more."""
+    from enginery.net import start_lock as room
+
+    path, real, locked = tmp_path / "lock", room._lock, []
+
+    def late(fd):
+        if not locked:
+            path.unlink()  # by whoever had it until then
+        locked.append(fd)
+        real(fd)
+
+    monkeypatch.setattr(room, "_lock", late)
+    lock = StartLock(path)
+    assert len(locked) == 2
+    monkeypatch.undo()
+    with pytest.raises(TakenError):
+        StartLock(path)
+    lock.release()
+
+
+def test_of_a_process_that_was_killed_nothing_is_in_the_way(tmp_path):
+    path = tmp_path / "lock"
+    code = HOLD + "lock = StartLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(TakenError):
+            StartLock(path)
+        other.kill()
+    lock = StartLock(path)
+    lock.release()
