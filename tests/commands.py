@@ -7,20 +7,28 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from waiting import PATIENCE
+from warm import Warm
 
 ROOT = Path(__file__).parents[1]
 
 
 class Commands:
-    """Runs the commands of one IPython folder. ``program`` is ``cluster``, ``controller``, ``engine``, ``logger``."""
+    """Runs the commands of one IPython folder. ``program`` is ``cluster``, ``controller``, ``engine``, ``logger``.
 
-    def __init__(self, home, **variables):
+    Those of enginery are forked from ``warm``, if it is given, instead of started from nothing.
+    """
+
+    def __init__(self, home, warm=None, **variables):
         self.home = Path(home)
+        self.warm = warm
         plain = {name: value for name, value in os.environ.items() if not name.startswith("IPP_")}
         # Engines import the modules of tests, for functions that come from there.
         paths = [*filter(None, [variables.pop("PYTHONPATH", ""), plain.get("PYTHONPATH", "")]), str(ROOT / "tests")]
@@ -35,15 +43,21 @@ class Commands:
 
     def run(self, program, *argv, **variables):
         """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", module(program), *map(str, argv)],
-            env={**self.environment, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            process = self._begin(program, argv, variables, out, err)
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                raise
+            for file in (out, err):
+                file.seek(0)
+            return subprocess.CompletedProcess(argv, process.returncode, out.read(), err.read())
+
+    def _begin(self, program, argv, variables, out, err):
+        environment = {**self.environment, **variables}
+        return begin(self.warm, module(program), list(map(str, argv)), environment, out=out.fileno(), err=err.fileno())
 
     def run_code(self, code, given=""):
         """Run a Python program to its end; it may read what it is ``given``."""
@@ -59,8 +73,10 @@ class Commands:
 
     def start(self, program, *argv, until="", **variables):
         """Start a command, and return once it has said ``until``."""
-        command = [sys.executable, "-m", module(program), *map(str, argv)]
-        running = Running(command, {**self.environment, **variables})
+        said, says = os.pipe()
+        with open(says, "w") as pipe:
+            process = self._begin(program, argv, variables, pipe, pipe)
+        running = Running(process, open(said))  # noqa: SIM115 - closed at its end
         self.started.append(running)
         running.said = running.read_until(until) if until else ""
         return running
@@ -92,22 +108,16 @@ class Commands:
 class Running:
     """A command that runs. What it says, on either stream, is read by a thread."""
 
-    def __init__(self, command, environment):
-        self.process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.pid = self.process.pid
+    def __init__(self, process, said):
+        self.process = process
+        self.pid = process.pid
+        self._said = said
         self._lines = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
-        for line in self.process.stdout:
+        for line in self._said:
             self._lines.put(line)
         self._lines.put("")
 
@@ -145,9 +155,29 @@ class Running:
             self.signal(signal.SIGTERM)
         self.wait()
         self._reader.join(PATIENCE)
-        self.process.stdout.close()
+        self._said.close()
 
 
 def module(program):
     """What follows ``-m``: of enginery, unless it is a whole name."""
     return program if "." in program or program == "IPython" else f"enginery.{program}"
+
+
+def begin(warm, name, argv, environment, *, out, err):
+    """Begin ``python -m name``, whose output goes to descriptors: a process, of which ``Child`` says what it can."""
+    if warm is not None and name.startswith("enginery."):  # and not a name of former times
+        with open(os.devnull) as null:
+            return warm.start(name, argv, environment, {0: null.fileno(), 1: out, 2: err})
+    command = [sys.executable, "-m", name, *argv]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """The process that has imported all commands; None where processes cannot be adopted."""
+    if sys.platform != "linux":
+        yield None
+        return
+    started = Warm()
+    yield started
+    started.stop()

@@ -16,7 +16,10 @@ import hypothesis
 import psutil
 import pytest
 
+from commands import warm
 from seeds.rows import summary
+
+__all__ = ["warm"]
 
 #: In the environment of every process a test starts, so that an orphan can be told from a stranger.
 RUN_MARK = "ENGINERY_TEST_RUN"

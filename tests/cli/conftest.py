@@ -8,8 +8,8 @@ from commands import Commands
 
 
 @pytest.fixture
-def commands(tmp_path):
+def commands(tmp_path, warm):
     """Commands in a private IPython folder; what was started is gone at the end."""
-    commands = Commands(tmp_path)
+    commands = Commands(tmp_path, warm)
     yield commands
     commands.end()

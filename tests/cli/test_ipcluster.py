@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from commands import Commands
 from enginery.cli.cluster_look import table
 from enginery.client.client import Client
 from enginery.config.application import ALREADY_STARTED, ALREADY_STOPPED, NO_CLUSTER, USAGE
@@ -29,18 +30,12 @@ def home(tmp_path):
 
 
 @pytest.fixture
-def run(home):
+def run(home, warm):
     """Run ipcluster to its end in a private IPython folder."""
+    commands = Commands(home, warm)
 
     def run(*argv):
-        return subprocess.run(
-            [sys.executable, "-m", "enginery.cluster", *argv],
-            env=environment(home),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        return commands.run("cluster", *argv)
 
     return run
 

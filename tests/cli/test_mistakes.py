@@ -24,9 +24,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 
 
 @pytest.fixture(scope="module")
-def idle(tmp_path_factory):
+def idle(tmp_path_factory, warm):
     """Commands that start nothing."""
-    return Commands(tmp_path_factory.mktemp("idle"))
+    return Commands(tmp_path_factory.mktemp("idle"), warm)
 
 
 IMPOSSIBLE = [

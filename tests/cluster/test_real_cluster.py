@@ -29,7 +29,13 @@ def profile(tmp_path):
 
 
 @pytest.fixture
-def cluster(profile):
+def others():
+    """Processes that serve other tests."""
+    return set(family(os.getpid()))
+
+
+@pytest.fixture
+def cluster(profile, others):
     """Two engines, started and connected; ``cluster.client`` is the client."""
     cluster = Cluster(n=2, profile_dir=str(profile))
     cluster.client = cluster.start_and_connect_sync()
@@ -62,12 +68,12 @@ def before():
     return set(files_in(runtime_base()))
 
 
-def test_from_nothing_to_a_result_and_back_to_nothing(profile, before):
+def test_from_nothing_to_a_result_and_back_to_nothing(profile, before, others):
     with Cluster(n=2, profile_dir=str(profile)) as rc:
         assert rc.ids == [0, 1]
         assert rc.cluster.engine_set.n == 2
         pids = rc[:].apply_sync(os.getpid)
-        processes = family(os.getpid())
+        processes = set(family(os.getpid())) - others
         assert set(pids) <= {each.pid for each in processes}
         assert str(profile / "security" / f"cluster-{rc.cluster.cluster_id}.json") in files_in(profile)
     assert all_gone(processes)
@@ -91,11 +97,11 @@ def test_no_engines_but_a_controller(profile):
         rc.wait_for_engines(1, timeout=PATIENCE)
 
 
-def test_another_process_connects_and_takes_over(cluster, profile):
+def test_another_process_connects_and_takes_over(cluster, profile, others):
     heir = Cluster.from_file(profile_dir=profile, cluster_id=cluster.cluster_id)
     with heir.connect_client_sync() as rc:
         assert rc[:].apply_sync(os.getpid) == cluster.client[:].apply_sync(os.getpid)
-    processes = family(os.getpid())
+    processes = set(family(os.getpid())) - others
     heir.stop_cluster_sync()
     assert all_gone(processes)
 

@@ -9,8 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from clusters import quick_starts
 from enginery.cluster.cluster import Cluster
 from waiting import PATIENCE, is_alive, wait_until
+
+__all__ = ["quick_starts"]
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows

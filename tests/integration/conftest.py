@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from clusters import cluster
+from clusters import cluster, quick_starts
 
-__all__ = ["cluster"]
+__all__ = ["cluster", "quick_starts"]
 
 #: Seconds that an engine may take to end what a test left there.
 PATIENCE = 20.0

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from commands import begin
 from enginery.client.client import Client
 from enginery.errors import ConnectionLost
 
@@ -20,18 +19,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, warm):
     """Start a command; it is killed at the end if it still runs."""
     started = []
 
     def start(what, *arguments, profile="p"):
-        log = (tmp_path / f"{what}-{len(started)}.log").open("wb")
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"enginery.{what}", f"--profile-dir={tmp_path / profile}", *arguments],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        log.close()
+        arguments = [f"--profile-dir={tmp_path / profile}", *arguments]
+        with (tmp_path / f"{what}-{len(started)}.log").open("wb") as log:
+            process = begin(warm, f"enginery.{what}", arguments, dict(os.environ), out=log.fileno(), err=log.fileno())
         process.log = Path(log.name)
         started.append(process)
         return process

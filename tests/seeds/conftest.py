@@ -14,9 +14,9 @@ if sys.platform == "win32":
 
 
 @pytest.fixture
-def commands(tmp_path):
+def commands(tmp_path, warm):
     """Commands in a private IPython folder; what was started is gone at the end."""
-    commands = Commands(tmp_path)
+    commands = Commands(tmp_path, warm)
     yield commands
     commands.end()
 
@@ -30,9 +30,9 @@ def former(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory, warm):
     """The commands of a folder in whose default profile two engines run, started by ``ipcluster start -n 2``."""
-    commands = Commands(tmp_path_factory.mktemp("ipython"))
+    commands = Commands(tmp_path_factory.mktemp("ipython"), warm)
     commands.start("cluster", "start", "-n", "2", until="appear to have started")
     yield commands
     commands.end()

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from cluster.batch_bed import Bed
+from commands import Commands
 from enginery.client.client import Client
 from enginery.cluster.cluster import Cluster
 from enginery.errors import CompositeError
@@ -70,8 +70,9 @@ sys.exit(max(rank.wait() & 255 for rank in ranks))
 class Site:
     """A profile, and a batch system that is a fake."""
 
-    def __init__(self, bed: Bed, profile: Path) -> None:
+    def __init__(self, bed: Bed, profile: Path, warm) -> None:
         self.bed = bed
+        self.commands = Commands(os.environ["IPYTHONDIR"], warm)
         self.profile = profile
         profile.mkdir()
         for name, module in (("ipengine", "engine"), ("ipcontroller", "controller")):
@@ -84,8 +85,7 @@ class Site:
 
     def ipcluster(self, *arguments: str) -> str:
         """Run ipcluster to its end."""
-        command = [sys.executable, "-m", "enginery.cluster", *arguments, f"--profile-dir={self.profile}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = self.commands.run("cluster", *arguments, f"--profile-dir={self.profile}")
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -113,10 +113,10 @@ class Site:
 
 
 @pytest.fixture
-def site(request, tmp_path, monkeypatch):
+def site(request, tmp_path, monkeypatch, warm):
     # Engines import this file to run the functions in it.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
-    return Site(Bed(tmp_path, getattr(request, "param", "openpbs"), monkeypatch), tmp_path / "profile_pbs")
+    return Site(Bed(tmp_path, getattr(request, "param", "openpbs"), monkeypatch), tmp_path / "profile_pbs", warm)
 
 
 @pytest.mark.row(60, 61, 62, 65)

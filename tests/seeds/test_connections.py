@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ import time
 import pytest
 
 import enginery as ipp
+from commands import begin
 from enginery.net.addresses import local_addresses
 
 PATIENCE = 45
@@ -24,19 +24,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 class Shell:
     """A user's shell with an IPython folder of its own."""
 
-    def __init__(self, home) -> None:
+    def __init__(self, home, warm) -> None:
         self.home = home
-        self.started: list[subprocess.Popen[str]] = []
+        self.warm = warm
+        self.started = []
 
     def type(self, program, *arguments):
         """Start one of the commands."""
         program = {"ipcontroller": "enginery.controller", "ipengine": "enginery.engine"}[program]
-        process = subprocess.Popen(
-            [sys.executable, "-m", program, *arguments],
-            env=os.environ | {"IPYTHONDIR": str(self.home), "PYTHONUNBUFFERED": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment = os.environ | {"IPYTHONDIR": str(self.home), "PYTHONUNBUFFERED": "1"}
+        said, says = os.pipe()
+        process = begin(self.warm, program, list(arguments), environment, out=1, err=says)
+        os.close(says)
+        process.stderr = open(said)  # noqa: SIM115 - closed when it is stopped
         process.said = []
         self.started.append(process)
         return process
@@ -66,7 +66,9 @@ class Shell:
     def ends(self, *command):
         """Run a command that ends by itself: its exit code and what it said."""
         process = self.type(*command)
-        text = process.communicate(timeout=PATIENCE)[1]
+        with process.stderr:
+            text = process.stderr.read()
+        process.wait(PATIENCE)
         self.started.remove(process)
         return process.returncode, text
 
@@ -86,8 +88,8 @@ def said(process, words):
 
 
 @pytest.fixture
-def shell(tmp_path):
-    shell = Shell(tmp_path)
+def shell(tmp_path, warm):
+    shell = Shell(tmp_path, warm)
     yield shell
     for process in list(shell.started):
         shell.stop(process)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-import subprocess
-import sys
 
 import psutil
 import pytest
@@ -24,26 +22,16 @@ def profile(tmp_path):
 
 
 @contextlib.contextmanager
-def running(profile, *arguments):
+def running(commands, profile, *arguments):
     """ipcontroller and ipengine as a user starts them, and a client of theirs. ``rc.controller`` is the process."""
     place = f"--profile-dir={profile}"
-    with contextlib.ExitStack() as stack:
-        controller = stack.enter_context(started("controller", place, *arguments))
-        rc = stack.enter_context(ipp.Client(profile_dir=str(profile), timeout=PATIENCE))
+    controller = commands.start("controller", place, *arguments)
+    with ipp.Client(profile_dir=str(profile), timeout=PATIENCE) as rc:
         rc.controller = controller
-        stack.enter_context(started("engine", place))
+        commands.start("engine", place)
         rc.wait_for_engines(1, timeout=PATIENCE)
         yield rc
-
-
-@contextlib.contextmanager
-def started(program, *arguments):
-    process = subprocess.Popen([sys.executable, "-m", f"enginery.{program}", *arguments], stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+        commands.end()
 
 
 def work(rc):
@@ -52,30 +40,24 @@ def work(rc):
     return result.msg_ids[0]
 
 
-def refused(*arguments):
+def refused(commands, *arguments):
     """What ipcontroller says of arguments that cannot be."""
-    done = subprocess.run(
-        [sys.executable, "-m", "enginery.controller", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    done = commands.run("controller", *arguments)
     assert done.returncode
     return done.stderr
 
 
 @pytest.mark.row(8)
-def test_row_008_usethreads(profile):
+def test_row_008_usethreads(commands, profile):
     """--usethreads: no processes for schedulers. There are none in any case."""
-    with running(profile, "--usethreads") as rc:
+    with running(commands, profile, "--usethreads") as rc:
         work(rc)
         assert psutil.Process(rc.controller.pid).children() == []
 
 
 @pytest.mark.row(9)
-def test_row_009_sqlitedb(profile):
-    with running(profile, "--sqlitedb") as rc:
+def test_row_009_sqlitedb(commands, profile):
+    with running(commands, profile, "--sqlitedb") as rc:
         done = work(rc)
         assert rc.hub_history() == [done]
     with contextlib.closing(sqlite3.connect(profile / "tasks.db")) as db:
@@ -83,9 +65,10 @@ def test_row_009_sqlitedb(profile):
 
 
 @pytest.mark.row(10)
-def test_row_010_mongodb_without_a_server_says_so(profile):
+def test_row_010_mongodb_without_a_server_says_so(commands, profile):
     """--mongodb; with a server: tests/services/test_mongo.py."""
     said = refused(
+        commands,
         f"--profile-dir={profile}",
         "--mongodb",
         "--MongoDB.connection_args=['127.0.0.1', 1]",
@@ -97,16 +80,16 @@ def test_row_010_mongodb_without_a_server_says_so(profile):
 
 @pytest.mark.row(11)
 @pytest.mark.parametrize("arguments", [[], ["--dictdb"]])
-def test_row_011_dictdb_is_the_default(profile, arguments):
-    with running(profile, *arguments, "--DictDB.record_limit=3") as rc:
+def test_row_011_dictdb_is_the_default(commands, profile, arguments):
+    with running(commands, profile, *arguments, "--DictDB.record_limit=3") as rc:
         done = [work(rc) for _ in range(5)]
         assert rc.hub_history() in (done[2:], done[3:])
         assert [path for path in profile.rglob("*") if path.suffix == ".db"] == []
 
 
 @pytest.mark.row(12)
-def test_row_012_nodb(profile):
-    with running(profile, "--nodb") as rc:
+def test_row_012_nodb(commands, profile):
+    with running(commands, profile, "--nodb") as rc:
         work(rc)
         with pytest.raises(KeyError, match="keeps no records"):
             rc.hub_history()
@@ -124,9 +107,9 @@ def test_row_012_nodb(profile):
         ("c.IPController.db_class = 'NoDB'", False, False),
     ],
 )
-def test_row_093_db_class_by_all_its_names(profile, setting, has_history, has_file):
+def test_row_093_db_class_by_all_its_names(commands, profile, setting, has_history, has_file):
     (profile / "ipcontroller_config.py").write_text(f"{setting}\n")
-    with running(profile) as rc:
+    with running(commands, profile) as rc:
         done = work(rc)
         if has_history:
             assert rc.hub_history() == [done]
@@ -137,50 +120,54 @@ def test_row_093_db_class_by_all_its_names(profile, setting, has_history, has_fi
 
 
 @pytest.mark.row(93)
-def test_row_093_mongodb_by_its_dotted_name_and_names_of_nothing(profile):
+def test_row_093_mongodb_by_its_dotted_name_and_names_of_nothing(commands, profile):
     place = f"--profile-dir={profile}"
     said = refused(
+        commands,
         place,
         "--HubFactory.db_class=IPython.parallel.controller.mongodb.MongoDB",
         "--MongoDB.connection_kwargs={'port': 1, 'serverSelectionTimeoutMS': 100}",
     )
     assert "The MongoDB server cannot be used" in said
-    assert "'couch' is no task store; there are NoDB, DictDB" in refused(place, "--IPController.db_class=couch")
+    assert "'couch' is no task store; there are NoDB, DictDB" in refused(
+        commands, place, "--IPController.db_class=couch"
+    )
     assert re.search(
-        r"'no.such.Store' cannot be made: ModuleNotFoundError", refused(place, "--IPController.db_class=no.such.Store")
+        r"'no.such.Store' cannot be made: ModuleNotFoundError",
+        refused(commands, place, "--IPController.db_class=no.such.Store"),
     )
 
 
 @pytest.mark.row(94)
 @pytest.mark.parametrize(("table", "lasts"), [("tasks", True), ("", False)])
-def test_row_094_a_named_table_persists(profile, table, lasts):
+def test_row_094_a_named_table_persists(commands, profile, table, lasts):
     """c.SQLiteDB.table = 'tasks'; without a name, there is a table for each run. MongoDB's: tests/services."""
     (profile / "ipcontroller_config.py").write_text(
         f"c.IPController.db_class = 'SQLiteDB'\nc.SQLiteDB.table = {table!r}\nc.SQLiteDB.filename = 'history.db'\n"
     )
-    with running(profile) as rc:
+    with running(commands, profile) as rc:
         first = work(rc)
-    with running(profile) as rc:
+    with running(commands, profile) as rc:
         second = work(rc)
         assert rc.hub_history() == ([first, second] if lasts else [second])
     assert (profile / "history.db").is_file()
 
 
 @pytest.mark.row(95)
-def test_row_095_connection_arguments_of_mongodb_are_settings(profile):
+def test_row_095_connection_arguments_of_mongodb_are_settings(commands, profile):
     """They reach pymongo.MongoClient, which knows no such option; with a server: tests/services."""
     (profile / "ipcontroller_config.py").write_text(
         "c.IPController.db_class = 'mongodb'\n"
         "c.MongoDB.connection_args = ['mongodb://127.0.0.1:1/']\nc.MongoDB.connection_kwargs = {'no_such_option': 1}\n"
     )
-    assert "no_such_option" in refused(f"--profile-dir={profile}")
+    assert "no_such_option" in refused(commands, f"--profile-dir={profile}")
 
 
 @pytest.mark.row(96)
 @pytest.mark.parametrize("flag", ["--dictdb", "--sqlitedb"])
-def test_row_096_results_of_others_and_resubmission(profile, flag):
+def test_row_096_results_of_others_and_resubmission(commands, profile, flag):
     """The controller stores all requests and results; datetimes and bytes come back as such."""
-    with running(profile, flag) as rc:
+    with running(commands, profile, flag) as rc:
         done = work(rc)
         with ipp.Client(profile_dir=str(profile)) as other:
             assert other.get_result(done).get(PATIENCE) == 36
@@ -193,9 +180,9 @@ def test_row_096_results_of_others_and_resubmission(profile, flag):
 
 
 @pytest.mark.row(93, 94, 95)
-def test_rows_093_to_095_settings_are_in_the_default_configuration(profile):
-    command = [sys.executable, "-m", "enginery.controller", "--init", f"--profile-dir={profile}", "--generate-config"]
-    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+def test_rows_093_to_095_settings_are_in_the_default_configuration(commands, profile):
+    done = commands.run("controller", "--init", f"--profile-dir={profile}", "--generate-config")
+    assert done.returncode == 0, done.stderr
     written = (profile / "ipcontroller_config.py").read_text()
     names = ("IPController.db_class", "SQLiteDB.table", "SQLiteDB.filename", "SQLiteDB.location", "MongoDB.database",
              "MongoDB.connection_args", "MongoDB.connection_kwargs", "DictDB.record_limit", "DictDB.size_limit")  # fmt: skip

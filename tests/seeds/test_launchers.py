@@ -14,6 +14,7 @@ import textwrap
 import pytest
 
 import enginery as ipp
+from commands import Commands
 from enginery.cluster.registry import BUILT_IN, find_launcher_class
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="processes are stopped by signals")]
@@ -34,8 +35,8 @@ class MyControllerLauncher(LocalControllerLauncher):
 
 
 @pytest.fixture
-def profile(tmp_path, monkeypatch):
-    """A profile whose ipcluster_config.py is written by the test, and a module of launchers on the path."""
+def profile(tmp_path, monkeypatch, warm):
+    """Writes the ipcluster_config.py of a profile, and runs ipcluster, with a module of launchers on the path."""
     folder = tmp_path / "ipython" / "profile_mine"
     folder.mkdir(parents=True)
     (tmp_path / "mine.py").write_text(MINE)
@@ -46,24 +47,22 @@ def profile(tmp_path, monkeypatch):
         (folder / "ipcluster_config.py").write_text(textwrap.dedent(text))
         return folder
 
+    commands = Commands(tmp_path / "ipython", warm)
+    write.ipcluster = lambda *arguments: commands.run("cluster", *arguments)
     return write
-
-
-def ipcluster(*arguments, check=True):
-    command = [sys.executable, "-m", "enginery.cluster", *arguments]
-    return subprocess.run(command, check=check, timeout=PATIENCE, capture_output=True, text=True)
 
 
 def started(profile, *arguments):
     """Start a cluster from the shell; returns what ipcluster said, the number of engines, and what is in them."""
-    done = ipcluster("start", "--profile=mine", "--daemonize", *arguments)
+    done = profile.ipcluster("start", "--profile=mine", "--daemonize", *arguments)
+    assert done.returncode == 0, done.stderr
     try:
         with ipp.Client(profile="mine", timeout=PATIENCE) as client:
             n = int(re.search(r"(\d+) engine", done.stdout + done.stderr)[1])
             client.wait_for_engines(n, timeout=PATIENCE)
             return done.stderr, n, set(client[:].get("globals().get('mine')"))
     finally:
-        ipcluster("stop", "--profile=mine")
+        assert profile.ipcluster("stop", "--profile=mine").returncode == 0
 
 
 @pytest.mark.row(46, 47, 50)
@@ -102,7 +101,7 @@ def test_row_048_every_short_name_prefix_and_class_name():
 @pytest.mark.row(48)
 def test_row_048_a_misspelt_launcher_is_named_with_the_nearest_one(profile):
     profile("")
-    done = ipcluster("start", "--profile=mine", "--engines=MIP", check=False)
+    done = profile.ipcluster("start", "--profile=mine", "--engines=MIP")
     assert done.returncode not in {0, None}
     assert "There is no engine launcher 'MIP'. Did you mean 'mpi'? Known are " in done.stderr
 

@@ -22,8 +22,8 @@ if sys.platform == "win32":
 
 
 @pytest.fixture
-def commands(tmp_path):
-    commands = Commands(tmp_path)
+def commands(tmp_path, warm):
+    commands = Commands(tmp_path, warm)
     yield commands
     commands.end()
 
