@@ -63,7 +63,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what mostly waits for a minute, lest everybody waits for it in the end; then the files with most tests."""
     sizes = Counter(item.path for item in items)
-    items.sort(key=lambda item: (item.get_closest_marker("minute") is None, -sizes[item.path]))
+    items.sort(key=lambda item: (item.get_closest_marker("minute") is None, -sizes[item.path], item.path))
+
+
+class Backwards(pytest.Dir):
+    """A folder that is collected from its end."""
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        return reversed(list(super().collect()))
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Two processes that collect the same files meet half-way: from there on each finds what the other one has compiled."""
+    is_second = os.environ.get("PYTEST_XDIST_WORKER") == "gw1"
+    return Backwards.from_parent(parent, path=path) if is_second else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

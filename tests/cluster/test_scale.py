@@ -7,10 +7,13 @@ import sys
 
 import pytest
 
+from clusters import quick_starts
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.scale import choose
 from enginery.errors import EngineError
 from enginery.net.profile_paths import wait_for_file
+
+__all__ = ["quick_starts"]
 
 PATIENCE = 30
 real = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
