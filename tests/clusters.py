@@ -20,7 +20,7 @@ def cluster(tmp_path_factory):
     cluster.stop_cluster_sync()
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(scope="module")
 def quick_starts(warm):
     """Have the programs of clusters forked, for their start is not what is tested here; tests/cluster starts them from nothing."""
     if warm is None:

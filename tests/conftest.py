@@ -16,10 +16,11 @@ import hypothesis
 import psutil
 import pytest
 
+from clusters import quick_starts
 from commands import warm
 from seeds.rows import summary
 
-__all__ = ["warm"]
+__all__ = ["quick_starts", "warm"]
 
 #: In the environment of every process a test starts, so that an orphan can be told from a stranger.
 RUN_MARK = "ENGINERY_TEST_RUN"

@@ -10,13 +10,10 @@ import sys
 
 import pytest
 
-from clusters import quick_starts
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.crashes import Crash, Crashes
 from enginery.errors import ConnectionLost, EngineError
 from enginery.wire.messages import Departure
-
-__all__ = ["quick_starts"]
 
 PATIENCE = 30
 real = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]

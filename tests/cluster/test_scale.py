@@ -7,16 +7,17 @@ import sys
 
 import pytest
 
-from clusters import quick_starts
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.scale import choose
 from enginery.errors import EngineError
 from enginery.net.profile_paths import wait_for_file
 
-__all__ = ["quick_starts"]
-
 PATIENCE = 30
-real = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
+real = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("quick_starts"),
+    pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows"),
+]
 
 
 def test_idle_engines_go_first_and_the_newest_among_equals():

@@ -9,14 +9,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from clusters import quick_starts
 from enginery.cluster.cluster import Cluster
 from waiting import PATIENCE, is_alive, wait_until
 
-__all__ = ["quick_starts"]
-
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows
+
+
+@pytest.fixture(autouse=True, scope="module")
+def begun_quickly(quick_starts):
+    """For all files of this folder."""
 
 
 class Scene:

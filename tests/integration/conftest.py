@@ -6,15 +6,21 @@ import sys
 
 import pytest
 
-from clusters import cluster, quick_starts
+from clusters import cluster
 
-__all__ = ["cluster", "quick_starts"]
+__all__ = ["cluster"]
+
 
 #: Seconds that an engine may take to end what a test left there.
 PATIENCE = 20.0
 
 if sys.platform == "win32":
     collect_ignore_glob = ["test_*.py"]  # not tried on Windows
+
+
+@pytest.fixture(autouse=True, scope="module")
+def begun_quickly(quick_starts):
+    """For all files of this folder."""
 
 
 @pytest.fixture
