@@ -30,10 +30,11 @@ class FakePort:
     def __init__(self, decode):
         self.decode = decode
         self.sent = []
+        self.ended = []
 
     def send(self, peer, header, frames):
         self.sent.append((peer, self.decode(header), [bytes(frame) for frame in frames]))
-        return True
+        return peer not in self.ended
 
     def introduced(self, peer):
         pass
@@ -157,7 +158,7 @@ def test_an_engine_that_has_heard_nothing_and_is_recalled_again_gets_its_task_on
     assert len(world.given(other)) == 1
 
 
-@pytest.mark.parametrize("how", ["bye", "hung up", "silent"])
+@pytest.mark.parametrize("how", ["bye", "hung up", "killed", "silent"])
 def test_engines_get_frames_where_the_nanny_is_gone_or_silent(world, how):
     peers = [sharing(world, 0), sharing(world, 1)]
     world.push()
@@ -165,6 +166,10 @@ def test_engines_get_frames_where_the_nanny_is_gone_or_silent(world, how):
         world.hear(world.nanny, m.Bye(""))
     elif how == "hung up":
         world.server.hung_up(world.nanny.port, world.nanny)
+    elif how == "killed":
+        world.engines.ended.append(world.nanny)  # and nobody is told before something is sent there
+        world.now = world.server.next_deadline()
+        world.server.look_around(world.now)
     else:
         world.now += SILENCE + 1
         world.server.look_around(world.now)

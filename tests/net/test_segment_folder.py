@@ -203,6 +203,29 @@ def test_who_comes_in_the_moment_in_which_the_last_one_leaves_gets_a_new_folder(
     assert sweep_segment_folders() == []
 
 
+def test_who_is_killed_while_it_takes_a_folder_away_is_no_loss(base, monkeypatch):
+    folder = share_segment_folder("ours")
+    other = segment_folder.SegmentFolder(folder.path, os.dup(folder._lock))  # as after a fork
+    for name in ("h1-1", "h1-2"):
+        (folder.path / name).touch()
+    plain, lock = os.unlink, folder.path / segment_folder.LOCK
+
+    def killed(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "unlink", killed)
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.leave()
+    monkeypatch.setattr(Path, "unlink", lambda path, **_: plain(path))
+    with pytest.raises(KeyboardInterrupt):
+        folder.leave()
+    assert list(folder.path.iterdir()) == [lock], "it is the last to go"
+    monkeypatch.setattr(os, "unlink", plain)
+    other.leave()
+    assert not base.exists()
+
+
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path

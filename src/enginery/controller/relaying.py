@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.core.actions import To
 from enginery.core.relays import Relays
+from enginery.wire.messages import Ping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,6 +86,8 @@ class Relaying:
                 log.warning("%r is silent; engines get what it should relay from here", peer)
                 self._pass_over(number)
                 self._do(self.relays.given_up(number, gone=peer is None))
+            else:
+                self._peers.send(peer.port, peer, Ping(0))  # its connection may have ended, and nothing else tells
 
     def _nanny_of(self, engine: int) -> int:
         mate = self._peers.table.get((To.ENGINE, engine))

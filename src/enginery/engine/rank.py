@@ -32,6 +32,7 @@ def run_beside_nanny(options: EngineOptions, *, engine_main: EngineMain = run_en
     (cell,) = shared_cells(1)
 
     def be_nanny() -> int:
+        os.setpgid(0, 0)  # mpiexec kills groups, and somebody has to tell of the engine's end and to tidy up
         children.begin_as_nanny()
         keeper = ParentKeeper(uuid, pid, cell, owner=options.owner_pid, stop_timeout=options.stop_timeout)
         nanny.watch_over(keeper, options, [uuid], folder)

@@ -8,7 +8,8 @@ Rules of the room:
 1. The folder of a controller is its own: its name is new, its lock exclusive. A folder that several share has a name they
    all come to, and a shared lock each; whoever leaves and gets the lock for itself was the last one, and removes it.
 2. A name that is used again may mean another folder by now. So a lock counts only on the file that still has the name.
-3. What appears under a shared name is complete and locked, and is taken away by one renaming. Nobody sees a part of it.
+3. What appears under a shared name is complete and locked, by one renaming. What is taken away keeps its lock until it is
+   empty: who comes meanwhile waits, and should this be interrupted, somebody else goes on with it.
 4. The lock file holds a word that nobody can guess: who reads the same one sees the same memory, whatever hosts and
    containers there are.
 """
@@ -41,7 +42,7 @@ LOCK: Final = "lock"
 LEAST: Final = 128 << 20
 #: How often a folder is made anew because somebody swept it away before it was locked.
 ATTEMPTS: Final = 10
-#: Seconds to wait, before the next attempt, for somebody who is about to take a folder away.
+#: Seconds to wait before the second attempt, and more before each that follows, for somebody who takes a folder away.
 PAUSE: Final = 0.02
 #: Characters of the word in a lock file.
 WORD: Final = 32
@@ -61,8 +62,7 @@ class SegmentFolder:
     def remove(self) -> None:
         """Remove the folder with everything in it; mappings of its files stay good. Never raises."""
         shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.path.parent.rmdir()
+        _remove_empty(self.path)
         self._close()
 
     def leave(self) -> None:
@@ -74,6 +74,7 @@ class SegmentFolder:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _take_away(self.path, self._lock)
+            _remove_empty(self.path)
         self._close()
 
     def _close(self) -> None:
@@ -164,8 +165,8 @@ def _make(path: Path, how: int) -> SegmentFolder | None:
 
 def _join(path: Path) -> SegmentFolder | None:
     """The folder that is there, with a lock beside those of others; None if there is none or it is being taken away."""
-    make_private(path.parent)
     try:
+        make_private(path.parent)
         lock = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
@@ -203,10 +204,18 @@ def _take_away(path: Path, lock: int) -> bool:
     """Remove a folder whose lock is had exclusively, unless another one has its name by now."""
     if not _is_at(path, lock):
         return False
-    aside = path.with_name(secrets.token_hex(6))
-    path.rename(aside)  # at once: others may make one of that name while this one is removed
-    SegmentFolder(aside, -1).remove()
+    for each in path.iterdir():
+        if each.name != LOCK:
+            each.unlink(missing_ok=True)
+    SegmentFolder(path, -1).remove()
     return True
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove a folder, and the one it is in, if that is all that is left; one in use has a lock in it."""
+    for folder in (path, path.parent):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _sweep(path: Path) -> bool:
