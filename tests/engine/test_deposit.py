@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -168,3 +170,31 @@ def test_a_cluster_has_one_folder_on_a_host_whoever_is_started_there(tmp_path):
         folder.leave()
     assert not path.exists()
     assert not other.path.exists()
+
+
+RANK = """
+import os, signal, sys
+from pathlib import Path
+from enginery.engine.options import EngineOptions
+from enginery.engine.rank import run_beside_nanny
+from enginery.net.connection_file import ConnectionInfo
+
+def be_engine(options, *, uuid, begun):
+    assert Path(options.segments, "lock").exists()
+    print(options.segments, flush=True)
+    (nanny,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    if sys.argv[1] != "nobody":
+        os.kill(int(nanny) if sys.argv[1] == "nanny" else os.getpid(), signal.SIGKILL)
+    return 7
+
+run_beside_nanny(EngineOptions(connection=ConnectionInfo("engine", url="tcp://127.0.0.1:9")), engine_main=be_engine)
+"""
+
+
+@pytest.mark.parametrize("killed", ["nobody", "engine", "nanny"])
+def test_a_rank_and_its_nanny_leave_nothing_whichever_of_them_is_killed(killed):
+    done = subprocess.run([sys.executable, "-c", RANK, killed], stdout=subprocess.PIPE, text=True, check=False)
+    # All is read, so both have ended.
+    assert done.returncode == (-signal.SIGKILL if killed == "engine" else 0)
+    assert done.stdout
+    assert not Path(done.stdout.strip()).exists()
