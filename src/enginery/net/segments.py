@@ -114,9 +114,7 @@ class Pool:
         segment = self._take(size)
         if segment is None:
             return None
-        with contextlib.suppress(
-            OSError
-        ):  # somebody looks this instant whether it is abandoned, by a name it had before
+        with contextlib.suppress(OSError):  # by an earlier name, somebody just looks whether it is abandoned
             fcntl.flock(segment.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return self._lend(segment, FOREVER), segment.view[:size]
 
