@@ -127,7 +127,7 @@ class TestTheEngines:
             cluster.start_and_connect_sync()
         crash = told.get(timeout=30)
         cluster.stop_cluster_sync()
-        assert "killed by SIGSEGV" in crash.reason
+        assert "killed by SIGSEGV" in str(crash)  # the engine's end or its set's, whichever is heard of first
         assert f'File "{script}", line 2' in crash.output
 
     def test_one_of_them_alone(self, fail, tmp_path):
