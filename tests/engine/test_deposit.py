@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
+import signal
+import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from enginery.engine.deposit import LEASE, SWEEP_EVERY, Deposit, folder_for
 from enginery.engine.options import EngineOptions
 from enginery.engine.sharing import Sharing
 from enginery.net.connection_file import ConnectionInfo
-from enginery.net.segment_folder import make_segment_folder
+from enginery.net.segment_folder import SegmentFolder, share_segment_folder
 from enginery.wire.messages import Relay, Relayed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared memory as files is Linux's")
@@ -22,15 +26,20 @@ SIZE = 300_000
 
 
 @pytest.fixture
-def folder():
-    made = make_segment_folder()
+def name():
+    return f"test-{os.getpid()}"
+
+
+@pytest.fixture
+def folder(name):
+    made = share_segment_folder(name)
     yield made.path
     made.remove()
 
 
 @pytest.fixture
-def deposit(folder):
-    return Deposit(str(folder))
+def deposit(folder, name):
+    return Deposit(share_segment_folder(name))
 
 
 def portion(byte, size):
@@ -53,9 +62,9 @@ def test_engines_find_what_has_come_in_portions(deposit, folder):
 
 
 def test_nothing_can_be_put_where_there_is_no_shared_memory(tmp_path):
-    for folder in ("", str(tmp_path / "gone")):
+    for folder in (None, SegmentFolder(tmp_path / "gone", -1)):
         deposit = Deposit(folder)
-        assert not deposit.is_open
+        assert (deposit.is_open, deposit.place) == (False, "")
         assert deposit.take(Relay(1, SIZE, 0), portion(1, SIZE)) == Relayed(1, -1)
 
 
@@ -74,36 +83,118 @@ def test_memory_is_used_again_once_it_is_given_back(deposit, folder):
     assert files(folder) == sorted([second, third])
 
 
-def test_what_a_controller_that_is_gone_had_relayed_stays_for_one_lease(deposit, folder):
+@pytest.fixture
+def one_lease_later():
+    with pytest.MonkeyPatch.context() as patch:
+        now = time.time() + LEASE + 1
+        yield lambda: patch.setattr("enginery.engine.deposit.time.time", lambda: now)
+
+
+def test_what_a_controller_that_is_gone_had_relayed_stays_for_one_lease(deposit, folder, name, one_lease_later):
     old = deposit.take(Relay(1, SIZE, 0), portion(1, SIZE)).name
     deposit.begin_anew()
     deposit.trim(time.monotonic() + 2 * SWEEP_EVERY)
     assert files(folder) == [old]  # a task may be about to read it
-    deposit = Deposit(str(folder))  # nor does another nanny touch it
+    deposit = Deposit(share_segment_folder(name))  # nor does another nanny touch it
     new = deposit.take(Relay(1, SIZE, 0), portion(2, SIZE)).name
     deposit.release([old])
     assert bytes(Sharing("", 1, str(folder)).read(old, SIZE)[:1]) == b"\1"
-    moments = iter([time.time() + LEASE + 1])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("enginery.engine.deposit.time.time", lambda: next(moments))
-        deposit.trim(time.monotonic() + 2 * SWEEP_EVERY)
+    one_lease_later()
+    deposit.trim(time.monotonic() + 2 * SWEEP_EVERY)
     assert files(folder) == [new]
 
 
-def test_it_takes_everything_along(deposit, folder):
-    deposit.take(Relay(1, SIZE, 0), portion(1, SIZE))
-    deposit.remove()
-    assert not folder.exists()
+def test_nannies_of_one_host_are_at_one_place(deposit, folder, name):
+    other = Deposit(share_segment_folder(name))
+    assert deposit.place == other.place == Sharing("", 1, str(folder)).place != ""
+    assert Sharing("", 1).place == ""
+
+
+def test_what_another_nanny_has_there_stays_as_long_as_that_is_there(deposit, folder, name, one_lease_later):
+    other = Deposit(share_segment_folder(name))
+    theirs = other.take(Relay(1, SIZE, 0), portion(2, SIZE)).name
+    coming = files(folder)
+    other.take(Relay(2, SIZE, 0), portion(3, 1))
+    (coming,) = set(files(folder)) - set(coming)
+    one_lease_later()
+    deposit.trim(time.monotonic() + 2 * SWEEP_EVERY)
+    assert files(folder) == sorted([theirs, coming]), "lent for longer than a lease, which is nobody's business"
+    assert other.take(Relay(2, SIZE, 1), portion(3, SIZE - 1)).name == coming
+    del other  # as when it is killed: its locks go with it
+    deposit.trim(time.monotonic() + 4 * SWEEP_EVERY)
+    assert files(folder) == []
+
+
+def test_it_leaves_what_others_may_read_and_the_last_one_takes_everything_along(deposit, folder, name):
+    other = Deposit(share_segment_folder(name))
+    lent = deposit.take(Relay(1, SIZE, 0), portion(1, SIZE)).name
+    free = deposit.take(Relay(2, SIZE, 0), portion(1, SIZE)).name
+    deposit.release([free])
+    deposit.leave()
+    assert files(folder) == [lent]
+    assert bytes(Sharing("", 1, str(folder)).read(lent, SIZE)[:1]) == b"\1"
+    Deposit(share_segment_folder(name)).leave()
+    other.leave()
+    assert folder.exists(), "the test itself has it still"
+
+
+def test_an_engine_that_does_not_find_what_was_relayed_fails_that_task_in_words(folder):
+    with pytest.raises(OSError, match=r"h7-1, 300000 bytes\) could not be read"):
+        Sharing("", 1, str(folder)).read("h7-1", SIZE)
+    with pytest.raises(OSError, match="there is no shared memory here"):
+        Sharing("", 1).read("h7-1", SIZE)
 
 
 def test_hosts_beside_their_controller_need_none(tmp_path):
     socket = tmp_path / "engines"
     socket.touch()
     here = ConnectionInfo("engine", url=f"ipc://{socket}", urls=(f"ipc://{socket}", "tcp://127.0.0.1:9"))
-    there = ConnectionInfo("engine", url="tcp://127.0.0.1:9", urls=("tcp://127.0.0.1:9",))
-    assert folder_for(EngineOptions(connection=here, n=4)) is None
-    assert folder_for(EngineOptions(connection=there, n=1)) is None
-    made = folder_for(EngineOptions(connection=there, n=2))
-    assert made.path.stat().st_mode & 0o777 == 0o700
-    assert made.path.parent == Path(f"/dev/shm/enginery-{os.getuid()}")
-    made.remove()
+    for n in (1, 4):
+        assert folder_for(EngineOptions(connection=here, n=n)) is None
+
+
+def test_a_cluster_has_one_folder_on_a_host_whoever_is_started_there(tmp_path):
+    there = ConnectionInfo("engine", url="tcp://127.0.0.1:9", server_key=secrets.token_hex(20), epoch=1)
+    later = replace(there, epoch=2, pid=7, url="tcp://127.0.0.1:10", urls=("tcp://127.0.0.1:10",))
+    another = replace(there, cluster_id="another")
+    several = [folder_for(EngineOptions(connection=info, n=n)) for info, n in ((there, 1), (there, 4), (later, 1))]
+    assert len({each.path for each in several}) == 1
+    path = several[0].path
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert path.parent == Path(f"/dev/shm/enginery-{os.getuid()}")
+    assert there.server_key not in str(path)
+    other = folder_for(EngineOptions(connection=another))
+    assert other.path != path
+    for folder in (*several, other):
+        assert folder.path.exists()
+        folder.leave()
+    assert not path.exists()
+    assert not other.path.exists()
+
+
+RANK = """
+import os, signal, sys
+from pathlib import Path
+from enginery.engine.options import EngineOptions
+from enginery.engine.rank import run_beside_nanny
+from enginery.net.connection_file import ConnectionInfo
+
+def be_engine(options, *, uuid, begun):
+    assert Path(options.segments, "lock").exists()
+    print(options.segments, flush=True)
+    (nanny,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    if sys.argv[1] != "nobody":
+        os.kill(int(nanny) if sys.argv[1] == "nanny" else os.getpid(), signal.SIGKILL)
+    return 7
+
+run_beside_nanny(EngineOptions(connection=ConnectionInfo("engine", url="tcp://127.0.0.1:9")), engine_main=be_engine)
+"""
+
+
+@pytest.mark.parametrize("killed", ["nobody", "engine", "nanny"])
+def test_a_rank_and_its_nanny_leave_nothing_whichever_of_them_is_killed(killed):
+    done = subprocess.run([sys.executable, "-c", RANK, killed], stdout=subprocess.PIPE, text=True, check=False)
+    # All is read, so both have ended.
+    assert done.returncode == (-signal.SIGKILL if killed == "engine" else 0)
+    assert done.stdout
+    assert not Path(done.stdout.strip()).exists()

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enginery.net import segments
-from enginery.net.segments import IDLE, Pool, read_segment
+from enginery.net.segments import IDLE, Pool, read_segment, remove_abandoned
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared memory as files is Linux's")
 
@@ -325,6 +325,29 @@ def test_closing_leaves_what_is_in_flight(pool, folder):
     assert files(folder) == [lent]
     assert read_segment(folder, lent, MEGA) == some(MEGA)
     assert descriptors() == before - 4, "two for each"
+
+
+def test_what_is_reserved_or_read_is_not_abandoned(folder):
+    pool = Pool(folder, "h1")
+    name, view = pool.reserve(MEGA)
+    view[:1] = b"x"
+    path = Path(folder, name)
+    remove_abandoned(path)
+    assert path.exists()
+    pool.release([name])
+    (name, view), path = pool.reserve(MEGA), Path(folder, "h1-2")  # another life of the same memory
+    assert name == path.name
+    remove_abandoned(path)
+    assert path.exists()
+    seen = read_segment(folder, name, MEGA)
+    del view
+    pool.close()
+    remove_abandoned(path)
+    assert path.exists(), "it is read"
+    del seen
+    remove_abandoned(path)
+    assert files(folder) == []
+    remove_abandoned(path)
 
 
 def test_an_interrupted_copy_leaves_nothing(pool, folder):

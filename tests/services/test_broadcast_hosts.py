@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -19,6 +20,14 @@ ENGINES = 4
 #: Bytes of one broadcast, and what else may cross a link meanwhile: heartbeats, headers, acknowledgements of TCP.
 SIZE = 50_000_000
 ELSE = SIZE // 10
+#: A relayed buffer among the mappings of its owner; readers have it for themselves.
+RELAYED = re.compile(r" rw-s .* /dev/shm/enginery-\d+/\w+/h\d+-\d+$", re.MULTILINE)
+#: Open MPI refuses root, and more ranks than cores, unless told.
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SCRIPT = """
@@ -49,31 +58,31 @@ for line in sys.stdin:
 class Room:
     """A controller on ``head``, engines on ``h1`` and ``h2``, and a client on ``head`` that does what it is told."""
 
-    def __init__(self, bed) -> None:
+    def __init__(self, bed, together=ENGINES, ranks=False) -> None:
+        """``together`` is how many engines each program starts that is started on a host; or all are ``ranks`` of MPI."""
         self.bed = bed
         self.folder = bed.folder / "broadcast"
         self.folder.mkdir()
         self.processes: list[subprocess.Popen] = []
-        environment = bed.environment(IPYTHONDIR=str(bed.local / "ipython"), PYTHONUNBUFFERED="1")
+        environment = bed.environment(IPYTHONDIR=str(bed.local / "ipython"), PYTHONUNBUFFERED="1", **OPEN_MPI)
 
         def start(host, *command, **kwargs):
             with (self.folder / f"{host}-{len(self.processes)}.log").open("wb") as log:
                 given = {"stdout": log, "stderr": log, "env": environment}
-                self.processes.append(bed.popen(host, [PYTHON, *command], **(given | kwargs)))
+                self.processes.append(bed.popen(host, command, **(given | kwargs)))
             return self.processes[-1]
 
         profile = self.folder / "profile"
         ip = f"--ip={bed.address('head')}"
-        self.controller = start("head", "-m", "enginery.controller", f"--profile-dir={profile}", ip)
+        self.controller = start("head", PYTHON, "-m", "enginery.controller", f"--profile-dir={profile}", ip)
         files = {kind: profile / "security" / f"ipcontroller-{kind}.json" for kind in ("client", "engine")}
         self.wait_until(lambda: all(path.exists() for path in files.values()))
-        self.hosts = {}
-        for host in ("h1", "h2"):
-            arguments = [f"--file={files['engine']}", f"--n={ENGINES}", f"--work-dir={bed.local}"]
-            self.hosts[host] = start(host, "-m", "enginery.engine", *arguments)
+        engine = [PYTHON, "-m", "enginery.engine", f"--file={files['engine']}", f"--work-dir={bed.local}"]
+        engine = ["mpiexec.openmpi", "-n", str(ENGINES), *engine] if ranks else [*engine, f"--n={together}"]
+        self.programs = {host: [start(host, *engine) for _ in range(ENGINES // together)] for host in ("h1", "h2")}
         script = textwrap.dedent(SCRIPT).format(file=str(files["client"]), engines=2 * ENGINES, size=SIZE)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        self.client = start("head", "-c", script, **pipes)
+        self.client = start("head", PYTHON, "-c", script, **pipes)
         self.read_until("ready")
 
     def say(self, line) -> None:
@@ -99,13 +108,29 @@ class Room:
         number = re.search(r"\.(\d+)\.\d+$", self.bed.address(host))[1]
         return int(Path(f"/sys/class/net/ebed{number}v{host}/statistics/tx_bytes").read_text())
 
+    def push(self) -> dict[str, int]:
+        """Have the data pushed to all engines; how many bytes went over each link."""
+        before = {host: self.sent_to(host) for host in ("h1", "h2")}
+        self.do("dv.push({'array': array}, block=True)")
+        return {host: self.sent_to(host) - before[host] for host in before}
+
     def nanny(self, host) -> int:
         """The process id, outside, of the nanny: the host process's child that was forked first."""
-        (first,) = Path(f"/proc/{self.hosts[host].pid}/task/{self.hosts[host].pid}/children").read_text().split()
+        (program,) = self.programs[host]
+        (first,) = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
         return int(Path(f"/proc/{first}/task/{first}/children").read_text().split()[0])
+
+    def relaying(self, host) -> int:
+        """The process id, outside, of the nanny whose memory a relayed buffer is in."""
+        (found,) = (pid for pid in self.bed.processes(host) if RELAYED.search(Path(f"/proc/{pid}/maps").read_text()))
+        return found
 
     def segments(self, host) -> list[str]:
         return self.bed.run(host, ["find", "/dev/shm", "-type", "f", "-name", "h*"]).stdout.split()
+
+    def left(self, host) -> list[str]:
+        """Everything in a host's shared memory."""
+        return self.bed.run(host, ["find", "/dev/shm", "-mindepth", "1"]).stdout.split()
 
     def wait_until(self, true) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -122,14 +147,27 @@ class Room:
             pipe.close()
 
 
-@pytest.fixture
-def room(bed):
-    room = Room(bed)
+@contextlib.contextmanager
+def opened(room):
     yield room
     room.end()
+    room.bed.await_end("enginery")
     for host in ("h1", "h2"):
-        assert bed.run(host, ["find", "/dev/shm", "-mindepth", "1"]).stdout == ""
-    bed.run("head", ["rm", "-rf", str(room.folder)])
+        assert room.left(host) == []
+    room.bed.run("head", ["rm", "-rf", str(room.folder)])
+
+
+@pytest.fixture
+def room(bed):
+    with opened(Room(bed)) as room:
+        yield room
+
+
+@pytest.fixture(params=["one by one", "ranks"])
+def apart(bed, request):
+    """Engines with a nanny each: they were started one by one, as batch systems do, or are ranks of MPI."""
+    with opened(Room(bed, ranks=True) if request.param == "ranks" else Room(bed, together=1)) as room:
+        yield room
 
 
 @pytest.mark.parametrize(
@@ -187,8 +225,57 @@ def test_a_host_process_is_killed_in_the_middle(room):
     before = room.sent_to("h1")
     room.say("result = dv.push({'array': array}, block=False)")
     room.wait_until(lambda: room.sent_to("h1") - before > SIZE // 5)
-    room.hosts["h1"].kill()  # and all its engines with it
+    room.programs["h1"][0].kill()  # and all its engines with it
     room.read_until()
     said = room.do("print(type(result.exception(60)).__name__); dv = rc[[each for each in rc.ids]]; print(len(dv))")
     assert "EngineError" in said or "CompositeError" in said, said
     room.wait_until(lambda: room.segments("h1") == [])
+
+
+def once(crossed) -> bool:
+    print(crossed)
+    return all(SIZE <= size < SIZE + ELSE for size in crossed.values())
+
+
+def test_engines_with_a_nanny_each_get_one_copy_for_their_host(apart):
+    assert once(apart.push())
+    assert "right on h1 h2" in apart.do("check()")
+    relaying = apart.relaying("h1")
+    os.kill(relaying, signal.SIGKILL)
+    apart.push()  # which may have begun before anybody noticed
+    assert "right on h1 h2" in apart.do("check()")
+    assert once(apart.push()), "another nanny has taken over"
+    assert "right on h1 h2" in apart.do("check()")
+    assert apart.relaying("h1") != relaying
+
+
+def test_the_nanny_that_relays_is_killed_in_the_middle(apart):
+    assert once(apart.push())
+    relaying, before = apart.relaying("h1"), apart.sent_to("h1")
+    apart.say("dv.push({'array': array + 1}, block=True)")
+    apart.wait_until(lambda: apart.sent_to("h1") - before > SIZE // 5)
+    os.kill(relaying, signal.SIGKILL)
+    apart.read_until()
+    apart.do("expected, before = __import__('zlib').crc32(array + 1), expected")
+    assert "right on h1 h2" in apart.do("check()")
+    apart.do("expected = before")
+    assert once(apart.push())
+    assert "right on h1 h2" in apart.do("check()")
+
+
+@pytest.mark.parametrize("apart", ["one by one"], indirect=True)
+def test_engines_that_leave_take_nothing_from_others_and_the_last_takes_everything(apart):
+    assert once(apart.push())
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        leaving = apart.programs["h1"].pop(0)
+        apart.bed.send(leaving, number)
+        leaving.wait(PATIENCE)
+    apart.wait_until(lambda: apart.do("print(len(rc.ids))").startswith(f"{2 * ENGINES - 2}\n"))
+    apart.do("dv = rc[:]")
+    assert once(apart.push())
+    assert "right on h1 h2" in apart.do("check()")
+    for program in apart.programs["h1"]:
+        assert apart.left("h1")
+        apart.bed.send(program, signal.SIGKILL)
+        program.wait(PATIENCE)
+    apart.wait_until(lambda: apart.left("h1") == [])

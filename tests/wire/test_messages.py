@@ -54,6 +54,8 @@ def strategy_for(hint):
         return simple[hint]
     if origin is typing.Annotated:
         bounds = hint.__metadata__[0]
+        if args[0] is str:
+            return st.text(max_size=bounds.max_length)
         least = bounds.ge if bounds.ge is not None else bounds.gt + 1
         return st.integers(min_value=least, max_value=bounds.lt - 1)
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):

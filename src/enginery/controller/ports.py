@@ -55,6 +55,7 @@ class Peer:
         "key",
         "mail",
         "number",
+        "place",
         "port",
         "read",
         "rejected",
@@ -78,6 +79,7 @@ class Peer:
         self.is_cut_off = False  #: it was over a limit, and is not waited for
         self.shares = False  #: it can use the cluster's shared memory, as it has said
         self.relays = False  #: it is on another host, and can use the shared memory there
+        self.place = ""  #: which memory that is
         self.rejected = 0  #: messages of it that made no sense
         self.key: Any = None  #: what it was let in by, once it has said hello
         # Of those that came over tcp:

@@ -1,4 +1,8 @@
-"""What is relayed to hosts by their nannies: marries ``core.relays`` to the peers that are here."""
+"""What is relayed to hosts by their nannies: marries ``core.relays`` to the peers that are here.
+
+Of the nannies of one place, which is the shared memory that they and the engines there have in common, the first that came
+relays to all of its engines, as long as it is there and answers; then the next.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from enginery.core.actions import To
 from enginery.core.relays import Relays
+from enginery.wire.messages import Ping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,13 +44,16 @@ class Relaying:
         self._peers = peers
         self._perform = perform
         self.relays = Relays(self._nanny_of, read)
-        self.nannies: set[int] = set()  #: those that can; while there are none, nothing here needs to be asked
+        self.nannies: dict[int, str] = {}  #: their places; while there are none, nothing here needs to be asked
+        self._answer: dict[str, dict[int, None]] = {}  #: by place: those that are not silent, in the order they came
 
-    def shares(self, peer: Peer) -> None:
-        """An engine or a nanny on another host has found the shared memory of that host."""
-        peer.relays = True
+    def shares(self, peer: Peer, place: str) -> None:
+        """An engine or a nanny on another host has found the shared memory of that host, or of its own there."""
+        peer.relays, peer.place = True, place
         if peer.role == "nanny":
-            self.nannies.add(peer.number)
+            self._pass_over(peer.number)
+            self.nannies[peer.number] = place
+            self._answer.setdefault(place, {})[peer.number] = None
 
     def sift(self, actions: list[Action]) -> list[Action]:
         """The actions of one turn but for those that have to wait; to be asked while there are ``nannies``."""
@@ -66,9 +74,9 @@ class Relaying:
 
     def nanny_gone(self, number: int) -> None:
         """A nanny has left, or its connection is lost."""
-        if number in self.nannies:
-            self.nannies.discard(number)
-            self._do(self.relays.given_up(number, gone=True))
+        self._pass_over(number)
+        self.nannies.pop(number, None)
+        self._do(self.relays.given_up(number, gone=True))
 
     def tick(self, now: float) -> None:
         """Do not wait for nannies that are stuck."""
@@ -76,17 +84,27 @@ class Relaying:
             peer = self._peers.table.get((To.NANNY, number))
             if peer is None or now - peer.heard > SILENCE:
                 log.warning("%r is silent; engines get what it should relay from here", peer)
-                if peer is not None:
-                    peer.relays = False
+                self._pass_over(number)
                 self._do(self.relays.given_up(number, gone=peer is None))
+            else:
+                self._peers.send(peer.port, peer, Ping(0))  # its connection may have ended, and nothing else tells
 
     def _nanny_of(self, engine: int) -> int:
         mate = self._peers.table.get((To.ENGINE, engine))
         if mate is None or not mate.relays or engine not in self._scheduler.engines:
             return -1
+        if mate.place:
+            return next(iter(self._answer.get(mate.place, ())), -1)
         number = self._scheduler.engines[engine].nanny
-        nanny = self._peers.table.get((To.NANNY, number))
-        return number if nanny is not None and nanny.relays else -1
+        return number if number in self._answer.get(self.nannies.get(number, ""), ()) else -1
+
+    def _pass_over(self, number: int) -> None:
+        """Nothing more goes to a nanny."""
+        place = self.nannies.get(number, "")
+        answer = self._answer.get(place, {})
+        answer.pop(number, None)
+        if not answer:
+            self._answer.pop(place, None)
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:

@@ -363,10 +363,10 @@ class Server:
     def _ignore(self, _peer: Peer, _message: object, _frames: list[object], _now: float) -> None:
         """Nothing to be done but to note that the peer is alive."""
 
-    def _shares(self, peer: Peer, _shares: m.Shares, _frames: list[object], _now: float) -> None:
+    def _shares(self, peer: Peer, shares: m.Shares, _frames: list[object], _now: float) -> None:
         peer.shares = peer.is_local and bool(self._sharing.folder)
         if not peer.is_local and peer.role != "client":
-            self._relaying.shares(peer)
+            self._relaying.shares(peer, shares.place)
 
     def _give_back(self, engine: int, names: list[str]) -> None:
         mate = self._peers.table.get((To.ENGINE, engine))

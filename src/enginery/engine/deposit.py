@@ -1,7 +1,11 @@
-"""What the controller relays to a nanny: large buffers for engines of its host, put into the host's shared memory."""
+"""What the controller relays to a nanny: large buffers for engines of its host, put into the host's shared memory.
+
+All engines of a host find it there, whichever nanny put it: nannies of one cluster share a folder.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import time
@@ -9,14 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from enginery.net.addresses import endpoints_to_try
-from enginery.net.segment_folder import LOCK, SegmentFolder, make_segment_folder, sweep_segment_folders, usable
-from enginery.net.segments import Pool
+from enginery.net.segment_folder import LOCK, share_segment_folder, sweep_segment_folders, usable, word_of
+from enginery.net.segments import Pool, remove_abandoned
 from enginery.wire.messages import Relayed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from enginery.engine.options import EngineOptions
+    from enginery.net.connection_file import ConnectionInfo
+    from enginery.net.segment_folder import SegmentFolder
     from enginery.wire.messages import Relay
 
 log = logging.getLogger(__name__)
@@ -38,11 +44,13 @@ class _Coming(NamedTuple):
 
 
 class Deposit:
-    """The relayed buffers of one host. Belongs to its nanny's thread."""
+    """What was relayed to one nanny. Belongs to its thread."""
 
-    def __init__(self, folder: str) -> None:
-        """``folder`` is empty where there is no shared memory; one that is not here counts as none."""
-        self._folder = usable(folder)
+    def __init__(self, shared: SegmentFolder | None) -> None:
+        """``shared`` is None where there is no shared memory; one that is not here counts as none."""
+        self._shared = shared
+        self._folder = usable(str(shared.path) if shared is not None else "")
+        self.place = word_of(self._folder)  #: what engines that look there say as well
         self._coming: dict[int, _Coming] = {}
         self._pool = self._new_pool()
         self._next_sweep = time.monotonic() + SWEEP_EVERY
@@ -92,11 +100,11 @@ class Deposit:
             self._next_sweep = now + SWEEP_EVERY
             self._sweep(time.time() - LEASE)
 
-    def remove(self) -> None:
-        """The nanny leaves, and with it, or before it, the engines and their host."""
+    def leave(self) -> None:
+        """The nanny leaves, and with it, or before it, its engines and their host. What others may still read stays."""
         self._pool.close()
-        if self._folder:
-            SegmentFolder(Path(self._folder), -1).remove()
+        if self._shared is not None:
+            self._shared.leave()
 
     def _give_up(self, number: int) -> None:
         coming = self._coming.pop(number, None)
@@ -108,20 +116,29 @@ class Deposit:
         return Pool(self._folder, self._prefix)
 
     def _sweep(self, before: float) -> None:
-        """Remove what a nanny that is gone has left, and what was left to earlier controllers."""
+        """Remove what nannies that are gone have left, and what was left to earlier controllers."""
         if not self._folder:
             return
         try:
             for path in Path(self._folder).iterdir():
                 if path.name != LOCK and not path.name.startswith(f"{self._prefix}-") and path.stat().st_ctime < before:
-                    path.unlink(missing_ok=True)
+                    remove_abandoned(path)
         except OSError:
             pass  # somebody has removed the folder
 
 
 def folder_for(options: EngineOptions) -> SegmentFolder | None:
-    """A folder for what is relayed to the engines of this host; None where nothing is, since they get all else as well."""
-    if options.n == 1 or endpoints_to_try(options.connection)[0].startswith("ipc://"):
+    """The folder for what is relayed to engines of this host, which all of their cluster share, whoever started them.
+
+    None where nothing is relayed, since engines beside their controller get all else as well, and where there is no room.
+    """
+    if endpoints_to_try(options.connection)[0].startswith("ipc://"):
         return None
     sweep_segment_folders()  # of hosts and controllers that were killed here
-    return make_segment_folder()
+    return share_segment_folder(_name_of(options.connection))
+
+
+def _name_of(connection: ConnectionInfo) -> str:
+    """The same for all engines of a cluster, also with a controller that takes the place of another."""
+    key = connection.server_key or connection.exec_key or f"{connection.location} {connection.url}"
+    return hashlib.sha256(f"enginery deposit {connection.cluster_id} {key}".encode()).hexdigest()[:16]

@@ -158,7 +158,9 @@ class Host:
         self._signals = SignalWatch()
         self._selector.register(self._signals.fileno(), selectors.EVENT_READ, self._signalled)
         forget = self._forget if self._forks else None
-        self._nannies = Nannies(options, self._selector, hear=self._obey, lost=self._nanny_lost, forget=forget)
+        self._nannies = Nannies(
+            options, self._selector, hear=self._obey, lost=self._nanny_lost, forget=forget, segments=self._folder
+        )
 
     def __repr__(self) -> str:
         state = f"stopping: {self._stopping}" if self._stopping else "running"
@@ -390,6 +392,6 @@ class Host:
                 engine.tidy(death.code)
         self._nannies.close()
         if self._folder is not None:
-            self._folder.remove()
+            self._folder.leave()
         self._signals.close()
         self._forget()

@@ -148,7 +148,7 @@ class Link:
             self.member.released = self.sharing.pool.release
             self._epoch, self._returns = welcome.epoch, welcome.returns
         if self.sharing.folder or self.sharing.host_folder:
-            self.member.say(m.Shares())
+            self.member.say(m.Shares(self.sharing.place))
 
     def lost(self, why: str) -> bool:
         """See ``net.line.Speaker``. The engine works on while it waits for the controller."""

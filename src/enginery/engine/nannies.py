@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from enginery.engine.begun import BegunCell
     from enginery.engine.channel import Channel, ToHost
     from enginery.engine.options import EngineOptions
+    from enginery.net.segment_folder import SegmentFolder
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Nannies:
 
     ``hear`` is called with each message from it, ``lost`` when it is gone and ``SPARE`` others have been used up. With
     ``forget`` the nanny is a forked process, which calls that first to close what belongs to the host alone; without,
-    it is a thread of this process.
+    it is a thread of this process. ``segments`` is the folder for what is relayed to engines.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Nannies:
         hear: Callable[[ToHost], None],
         lost: Callable[[], None],
         forget: Callable[[], None] | None,
+        segments: SegmentFolder | None = None,
     ) -> None:
         self._options = options
+        self._segments = segments
         self._selector = selector
         self._hear = hear
         self._lost = lost
@@ -123,12 +126,12 @@ class Nannies:
         assert self._forget is not None
         self._forget()
         children.begin_as_nanny()
-        nanny.watch_over(keeper, self._options, engines)
+        nanny.watch_over(keeper, self._options, engines, self._segments)
         return 0
 
     def _be_thread(self, keeper: HostKeeper, channel: Channel, engines: Sequence[str]) -> None:
         try:
-            nanny.watch_over(keeper, self._options, engines)
+            nanny.watch_over(keeper, self._options, engines, self._segments)
         except Exception:
             log.exception("the nanny failed")
         finally:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from enginery.engine.keepers import Keeper
     from enginery.engine.options import EngineOptions
     from enginery.net.channel import Channel
+    from enginery.net.segment_folder import SegmentFolder
     from enginery.wire.messages import Relayed, ToEngine
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Nanny:
         redial: Callable[[], Channel] | None = None,
         patience: float = 0.0,
         returns: bool = False,
-        segments: str = "",
+        segments: SegmentFolder | None = None,
     ) -> None:
         """``key`` is what the hello has to show. ``redial`` makes another connection, or raises OSError.
 
@@ -126,7 +127,7 @@ class Nanny:
         if not self._is_lost:
             self._channel.close(LINGER)
         if self._over:  # else it has failed, and another one takes over
-            self._deposit.remove()
+            self._deposit.leave()
 
     def run(self) -> str:
         """Work until it is time to leave; returns why."""
@@ -287,7 +288,7 @@ class Nanny:
             self._deposit.begin_anew()
         self._epoch = message.epoch
         if self._deposit.is_open:
-            self._say(Shares())
+            self._say(Shares(self._deposit.place))
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + self._period
@@ -324,8 +325,13 @@ class Nanny:
             log.debug("the controller is gone; dropped: %r", message)  # reading will tell, and end this
 
 
-def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -> str:
-    """Dial the controller and be the nanny of ``engines`` until it is time to leave; returns why."""
+def watch_over(
+    keeper: Keeper, options: EngineOptions, engines: Iterable[str], segments: SegmentFolder | None = None
+) -> str:
+    """Dial the controller and be the nanny of ``engines`` until it is time to leave; returns why.
+
+    ``segments`` is the folder for what is relayed to engines.
+    """
     timeout = options.timeout * max(options.max_misses, 1)
     try:
         channel = dial_patiently(options.connection, timeout)
@@ -343,7 +349,7 @@ def watch_over(keeper: Keeper, options: EngineOptions, engines: Iterable[str]) -
         redial=lambda: redial(options.connection),
         patience=timeout,
         returns=bool(options.connection.reuse),
-        segments=options.segments,
+        segments=segments,
     )
     try:
         return nanny.run()

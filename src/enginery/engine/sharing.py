@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from enginery.core.membership import Held
 from enginery.core.sharing import own, put_together, set_aside
 from enginery.engine.deposit import PREFIX
-from enginery.net.segment_folder import usable
+from enginery.net.segment_folder import usable, word_of
 from enginery.net.segments import Pool, read_segment
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Sharing:
         """
         self.folder = folder = usable(folder)
         self.host_folder = usable(host_folder)
+        self.place = word_of(self.host_folder)  #: what nannies that put something there say as well
         self.pool = Pool(folder, f"e{number}")
 
     def read(self, name: str, size: int) -> memoryview:

@@ -2,8 +2,9 @@
 
 Rules of the room:
 
-1. Whoever reads a segment holds a shared lock on its file as long as it is mapped. The kernel drops the lock with the
-   last reference to the mapping, and with the process, so nothing has to be cleaned up after a crash.
+1. Whoever reads a segment holds a shared lock on its file as long as it is mapped, and so does an owner that has it
+   reserved. The kernel drops the lock with the last reference to the mapping, and with the process, so nothing has to be
+   cleaned up after a crash.
 2. The owner writes into a file again only when it is not in flight and an exclusive lock shows that nobody reads it.
    It gets a new name first: who comes too late finds nothing, rather than something else.
 3. Mappings of readers are private: arrays built on them can be written, and the writes are nobody else's.
@@ -13,6 +14,7 @@ Rules of the room:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import mmap
@@ -107,10 +109,14 @@ class Pool:
     def reserve(self, size: int) -> tuple[str, memoryview] | None:
         """A segment that the caller writes, bit by bit: its name, and so many bytes of it. None if there is no room.
 
-        It stays until ``release``.
+        It stays until ``release``, and ``remove_abandoned`` leaves it alone.
         """
         segment = self._take(size)
-        return (self._lend(segment, FOREVER), segment.view[:size]) if segment is not None else None
+        if segment is None:
+            return None
+        with contextlib.suppress(OSError):  # by an earlier name, somebody just looks whether it is abandoned
+            fcntl.flock(segment.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return self._lend(segment, FOREVER), segment.view[:size]
 
     def _lend(self, segment: _Segment, lease: float) -> str:
         segment.until = self._clock() + lease
@@ -273,6 +279,19 @@ def read_segment(folder: str, name: str, size: int) -> memoryview:
     except (OSError, ValueError) as error:  # ValueError: the file is shorter than the mapping
         msg = f"Data in shared memory ({path}, {size} bytes) could not be read: {error}."
         raise OSError(msg) from error
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove a segment that nobody reads, and whose owner has not reserved it or is gone. Never raises."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        finally:
+            os.close(fd)
+    except OSError:
+        pass  # it is needed, or gone
 
 
 def _map(fd: int, size: int) -> memoryview:

@@ -63,6 +63,9 @@ ClientNumber = Annotated[int, msgspec.Meta(gt=-2, lt=1 << (62 - CLIENT_SHIFT))]
 #: msgspec takes it for one where an older error was left behind.)
 EngineId = Annotated[int, msgspec.Meta(gt=-2, lt=1 << 31)]
 
+#: A word that tells one shared memory from others.
+Place = Annotated[str, msgspec.Meta(max_length=64)]
+
 
 class Segment(Struct, array_like=True, frozen=True, gc=False):
     """A buffer that travels through shared memory: buffer ``index`` is ``size`` bytes of file ``name``.
@@ -277,8 +280,11 @@ class Forget(Struct, tag="forget"):
 class Shares(Struct, tag="shares"):
     """The sender has found the folder of shared segments that its welcome names. Until it says so, it gets frames.
 
-    From another host it means the folder of that host: a nanny's own, where engines find what is relayed to it.
+    From another host it means the folder of that host, where engines find what is relayed to nannies. ``place`` is a word
+    that stands in it: to an engine, every nanny that says the same may relay; without one, only that which watches it.
     """
+
+    place: Place = ""
 
 
 class Ping(Struct, tag="ping"):
