@@ -10,9 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 demo: $(VENV)/.ready
 	$(BIN)/python examples/source_census.py
 
-# The whole suite, in two processes: most tests wait for others' processes.
+# The whole suite, in three processes: most tests wait for others' processes.
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Against real services (sshd on hosts of their own …), which are installed first: Debian or Ubuntu, as root.
 services: $(VENV)/.ready-dev

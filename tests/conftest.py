@@ -62,22 +62,27 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what mostly waits for a minute, lest everybody waits for it in the end; then the files with most tests."""
-    sizes = Counter(item.path for item in items)
+    """Begin with what mostly waits for a minute, lest everybody waits for it in the end; then the files with most slow tests.
+
+    What is left for the end is short, so that all processes come to it at the same time.
+    """
+    sizes = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (item.get_closest_marker("minute") is None, -sizes[item.path], item.path))
 
 
-class Backwards(pytest.Dir):
-    """A folder that is collected from its end."""
+class Rotated(pytest.Dir):
+    """A folder that each process begins to collect at another place."""
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
-        return reversed(list(super().collect()))
+        found = list(super().collect())
+        number, count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        first = len(found) * number // count
+        return iter(found[first:] + found[:first])
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Two processes that collect the same files meet half-way: from there on each finds what the other one has compiled."""
-    is_second = os.environ.get("PYTEST_XDIST_WORKER") == "gw1"
-    return Backwards.from_parent(parent, path=path) if is_second else None
+    """Where several processes collect the same files, have each compile another part, and find what others have compiled."""
+    return Rotated.from_parent(parent, path=path) if "PYTEST_XDIST_WORKER" in os.environ else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
