@@ -22,7 +22,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick_starts(warm):
-    """Have the programs of clusters forked, for their start is not what is tested here; tests/cluster starts them from nothing."""
+    """Have the programs of clusters forked, where their start is not what is tested."""
     if warm is None:
         yield
         return

@@ -41,7 +41,7 @@ class File(str):
             file.write(text)
 
 
-json, re, shlex, signal = map(Late, ("json", "re", "shlex", "signal"))
+json, re, shlex, signal, time = map(Late, ("json", "re", "shlex", "signal", "time"))
 FOLDER = File(os.environ["FAKE_BATCH"])
 DIALECT = os.environ.get("FAKE_DIALECT", "")
 UNKNOWN = {"slurm": 1, "openpbs": 153, "torque": 153, "lsf": 255, "condor": 1, "hpc": 1}
@@ -82,9 +82,11 @@ class Job:
         code = FOLDER / f"{self.number}.{index}.code"
         os.makedirs(os.path.dirname(task["output"]), exist_ok=True)
         with open(task["output"], "ab") as output:
-            # The shell outlives the command, to note how it ended.
+            # The first shell outlives the command, to note how it ended; the second one notes that signals reach it.
+            inner = shlex.quote(f'echo > "$0"; exec {task["command"]}')
+            begun = shlex.quote(FOLDER / f"{self.number}.{index}.begun")
             process = subprocess.Popen(
-                ["/bin/sh", "-c", f'trap : TERM USR1\n{task["command"]}\necho $? > "$0"', str(code)],
+                ["/bin/sh", "-c", f'trap : TERM USR1\n/bin/sh -c {inner} {begun}\necho $? > "$0"', str(code)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -115,6 +117,11 @@ class Job:
                 (FOLDER / f"{self.number}.{index}.code").write_text("271")
 
     def kill(self, index: int, number: int) -> None:
+        begun = FOLDER / f"{self.number}.{index}.begun"
+        for _ in range(500):
+            if begun.exists():
+                break
+            time.sleep(0.01)  # a signal now would be lost between the shell and its child
         try:
             os.killpg(int((FOLDER / f"{self.number}.{index}.pid").read_text()), number)
         except ProcessLookupError:
