@@ -18,6 +18,7 @@ from traitlets.config import Config
 from enginery.cluster.cluster import Cluster
 from enginery.cluster.launchers.local import LocalEngineSetLauncher
 from enginery.errors import LauncherError
+from enginery.net.start_lock import start_lock_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="not tried on Windows")]
 
@@ -101,6 +102,9 @@ class TestTheController:
 
             def start(self, n=None):
                 super().start(n)
+                start_lock_path(
+                    self.parent.controller.connection_files["client"]
+                ).touch()  # which it may have just then
                 os.kill(self.parent.controller.pid, signal.SIGKILL)
 
         error = fail(engines=Deadly)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from enginery.net.start_lock import StartLock, TakenError
+from enginery.net.start_lock import StartLock, TakenError, remove_abandoned
 
 HOLD = "import sys; from pathlib import Path; from enginery.net.start_lock import StartLock; "
 
@@ -52,6 +52,16 @@ def test_of_a_process_that_was_killed_nothing_is_in_the_way(tmp_path):
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(TakenError):
             StartLock(path)
+        remove_abandoned(path)
+        assert path.exists()
         other.kill()
     lock = StartLock(path)
     lock.release()
+
+
+def test_what_a_process_that_was_killed_has_left_can_be_removed(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    remove_abandoned(path)
+    assert not path.exists()
+    remove_abandoned(path)

@@ -33,7 +33,7 @@ from enginery.net.connection_file import keys_in_environment, load
 from enginery.net.liveness import is_controller_there
 from enginery.net.signals import end_once
 from enginery.net.ssh_server import parse_server
-from enginery.net.start_lock import StartLock, TakenError
+from enginery.net.start_lock import StartLock, TakenError, start_lock_path
 from enginery.store.choice import DEFAULT, canonical
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ class IPController(BaseParallelApplication):
         """Be the only one who starts for this profile and cluster id, or leave the program. Returns what lets others."""
         path = options.connection_path("client")
         try:
-            return StartLock(path.with_name(f"{path.name}.lock")).release
+            return StartLock(start_lock_path(path)).release
         except TakenError:
             self.fail(
                 f"another controller that will serve {str(path)!r} is just being started. Use that one, or start another "

@@ -14,12 +14,14 @@ from enginery.net import connection_file, profile_paths
 from enginery.net.addresses import sweep_runtime_folders
 from enginery.net.liveness import is_alive, is_controller_there
 from enginery.net.segment_folder import sweep_segment_folders
+from enginery.net.start_lock import remove_abandoned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 #: What is looked at in a profile.
 CONNECTIONS: Final = "security/ipcontroller*-client.json", "security/ipcontroller*-engine.json"
+LOCKS: Final = "security/ipcontroller*.json.lock"
 LOGS: Final = "log/*"
 
 
@@ -65,6 +67,8 @@ def _running(folder: Path) -> Iterator[tuple[str, list[Path]]]:
 
 
 def _remove(folder: Path, kept: set[Path], log: Any) -> None:
+    for path in folder.glob(LOCKS):
+        remove_abandoned(path)
     found = [*cluster_files(folder), *(path for pattern in (*CONNECTIONS, LOGS) for path in folder.glob(pattern))]
     for path in found:
         if path in kept or not path.is_file() or (path.parent.name == "log" and _is_being_written(path)):

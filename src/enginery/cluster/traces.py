@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from enginery.net import connection_file, profile_paths
 from enginery.net.addresses import folder_of, is_served, remove_runtime_folder
 from enginery.net.segment_folder import sweep_segment_folders
+from enginery.net.start_lock import remove_abandoned, start_lock_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +40,7 @@ def remove_traces(controller: ControllerLauncher, connection: Mapping[str, Conne
     Files of another controller stay, and so does everything that is meant to be used again (``--reuse``).
     """
     sweep_segment_folders()
+    remove_abandoned(start_lock_path(controller.connection_files["client"]))
     if any(info.reuse for info in connection.values()):
         return
     gone = {info.pid for info in connection.values()}

@@ -54,6 +54,18 @@ class StartLock:
             self._fd = -1
 
 
+def start_lock_path(client_file: Path) -> Path:
+    """Where the lock is for the controller that will write this connection file."""
+    return client_file.with_name(f"{client_file.name}.lock")
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the file of a process that was killed when it had the lock. One that is held stays. Never raises."""
+    if path.exists():
+        with contextlib.suppress(OSError):
+            StartLock(path).release()
+
+
 def _lock(fd: int) -> None:
     try:
         import fcntl  # not everywhere
