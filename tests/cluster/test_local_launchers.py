@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from enginery.cluster.launchers import local
 from enginery.cluster.launchers.base import NotRunning, describe_code
 from enginery.cluster.launchers.local import LocalControllerLauncher, LocalEngineSetLauncher, read_line
 from enginery.errors import LauncherError
@@ -171,6 +172,21 @@ def test_output_is_removed_on_request(launch):
     assert launcher.get_output(remove=True) == "no numpy here"
     assert not path.exists()
     assert launcher.get_output() == "no numpy here"
+
+
+def test_two_threads_remove_output_at_the_same_time(launch, monkeypatch):
+    """Who stops an engine set, and who hears that it has ended."""
+    launcher = launch("broken_engines")
+    launcher.start()
+    launcher.ends.get(timeout=30)
+
+    def read(path, limit):
+        monkeypatch.undo()
+        launcher.get_output(remove=True)
+        return ""
+
+    monkeypatch.setattr(local, "last_lines", read)
+    assert launcher.get_output(remove=True) == "no numpy here"
 
 
 def test_another_process_takes_over(launch):

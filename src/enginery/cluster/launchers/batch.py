@@ -258,9 +258,9 @@ class BatchSystemLauncher(ScriptedLauncher):
         if remove:
             if self.output_file:
                 batch_files.remove_output(self.output_file)
-            if self.script is not None:
-                self.script.unlink(missing_ok=True)
-                self.script = None
+            script, self.script = self.script, None
+            if script is not None:  # else another thread removes it
+                script.unlink(missing_ok=True)
         return text or str(self.stop_data.get("output", ""))
 
     def explained_failure(self, who: str, what: str) -> LauncherError:

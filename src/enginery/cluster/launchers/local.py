@@ -118,13 +118,12 @@ class LocalProcessLauncher(BaseLauncher):
 
     def get_output(self, *, remove: bool = False) -> str:
         """The last lines the program wrote."""
-        if self.output_file is None:
-            return str(self.stop_data.get("output", ""))
-        text = last_lines(self.output_file, self.output_limit)
-        if remove:
-            self.output_file.unlink(missing_ok=True)
+        path = self.output_file  # another thread may remove it meanwhile
+        text = last_lines(path, self.output_limit) if path is not None else ""
+        if remove and path is not None:
+            path.unlink(missing_ok=True)
             self.output_file = None
-        return text
+        return text or str(self.stop_data.get("output", ""))
 
     def to_dict(self) -> dict[str, Any]:
         """What another process needs to take over."""
