@@ -13,6 +13,9 @@ from real_link import ENGINE, Sink, connect, task
 from enginery.client import connection as connection_module
 from enginery.client.link import Link
 from enginery.errors import ConnectionLost, Refused, VersionMismatch
+from enginery.net.channel import ChannelClosed
+from enginery.net.connection_file import ConnectionInfo
+from enginery.net.routed import RoutedChannel
 from enginery.wire import messages as m
 from fake_controller import PATIENCE, FakeController
 
@@ -195,3 +198,15 @@ class TestComingBack:
                 link.wait_for(lambda: False, PATIENCE)
         finally:
             link.close()
+
+
+def test_a_controller_that_hangs_up_at_once(monkeypatch):
+    """As one does that wants encryption, from whoever knows of none."""
+
+    def fail(channel, *_args):
+        raise ChannelClosed("the handshake failed")
+
+    monkeypatch.setattr(RoutedChannel, "send", fail)
+    info = ConnectionInfo(kind="client", url="tcp://127.0.0.1:9", exec_key="k" * 32)
+    with pytest.raises(ConnectionLost, match=r"tcp://127\.0\.0\.1:9 hung up at once: the handshake failed"):
+        Link.connect(info)

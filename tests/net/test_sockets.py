@@ -10,8 +10,10 @@ import threading
 from pathlib import Path
 
 import pytest
+import zmq
 
 from enginery.net import sockets
+from enginery.net.channel import ChannelClosed
 from enginery.net.connection_file import ConnectionInfo
 from enginery.net.routed import RoutedChannel
 from enginery.net.sockets import dial, dial_patiently, is_deserted, listen_on_path, redial
@@ -43,6 +45,34 @@ def test_elsewhere_it_is_tcp():
     channel = dial(info("tcp://127.0.0.1:9"))
     assert isinstance(channel, RoutedChannel)
     channel.close(0)
+
+
+def test_a_signed_connection_that_ends_at_once_is_closed(monkeypatch):
+    """The other side wants encryption, and hangs up before the first word."""
+    made = []
+
+    def fail(channel, *_args):
+        made.append(channel)
+        raise ChannelClosed("it hung up")
+
+    monkeypatch.setattr(RoutedChannel, "send", fail)
+    with pytest.raises(OSError, match="it hung up"):
+        dial(ConnectionInfo(kind="client", url="tcp://127.0.0.1:9", exec_key="k" * 32))
+    assert made[0]._socket.closed
+    assert made[0]._context.closed
+
+
+def test_what_cannot_be_dialled_leaves_no_socket(monkeypatch):
+    made, destroy = [], zmq.Context.destroy
+
+    def note(context, linger):
+        made.append(context)
+        destroy(context, linger)
+
+    monkeypatch.setattr(zmq.Context, "destroy", note)
+    with pytest.raises(zmq.ZMQError):
+        RoutedChannel(ConnectionInfo(kind="client", url="tcp://127.0.0.1:9"), "no such endpoint")
+    assert made[0].closed
 
 
 def test_nobody_listens(path):

@@ -19,6 +19,7 @@ from enginery.core.requests import Requests
 from enginery.errors import ConnectionLost, Refused, VersionMismatch
 from enginery.net.addresses import quoted
 from enginery.net.away import Away
+from enginery.net.channel import ChannelClosed
 from enginery.net.line import Line
 from enginery.net.sockets import dial, is_deserted, key_for, redial
 from enginery.wire import messages as m
@@ -80,20 +81,23 @@ class Connection:
         ``trouble`` tells what is known of why nobody answers.
 
         Raises TimeoutError if nothing answers within ``timeout`` seconds, Refused (VersionMismatch) if the
-        controller does not want this client.
+        controller does not want this client, and ConnectionLost if it hangs up.
         """
         try:
             link = cls(info, session)
+        except ChannelClosed as error:
+            msg = f"The controller at {quoted(info)} hung up at once: {error}"
+            raise ConnectionLost(msg) from error
         except OSError as error:
             msg = (
                 f"Nobody listens at {quoted(info)} ({error.strerror}): the controller (pid {info.pid}) is "
                 "gone. `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
             )
             raise TimeoutError(msg) from error
-        link._requests.say(link._hello())
-        link._line.start()
         requests = link._requests
         try:
+            requests.say(link._hello())
+            link._line.start()
             answered = link._line.wait_for(
                 lambda: bool(requests.welcome or requests.refused or link._lost is not None), timeout
             )

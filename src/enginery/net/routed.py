@@ -71,6 +71,13 @@ class RoutedChannel:
         self._is_greeted = explain is None
         # A context of its own: waiting for its last words must not wait for other connections of the process.
         self._context: Context = zmq.Context()
+        try:
+            self._dial(info, url)
+        except BaseException:
+            self._context.destroy(0)
+            raise
+
+    def _dial(self, info: ConnectionInfo, url: str) -> None:
         socket = self._socket = self._context.socket(zmq.DEALER)
         _prepare(socket)
         if info.server_key:

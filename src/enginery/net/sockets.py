@@ -49,7 +49,13 @@ def dial(info: ConnectionInfo) -> Channel:
         channel = RoutedChannel(info, f"ipc://{path}", explain=lambda why: why_ended(path, info.ssh, why))
     else:
         channel = RoutedChannel(info, url)
-    return SignedChannel(channel, info.exec_key) if info.exec_key and not info.server_key else channel
+    if not info.exec_key or info.server_key:
+        return channel
+    try:
+        return SignedChannel(channel, info.exec_key)
+    except BaseException:  # it has hung up already
+        channel.close(0.0)
+        raise
 
 
 def key_for(info: ConnectionInfo, channel: Channel) -> str:
