@@ -3,8 +3,8 @@
 Half of what a command's process does is to import the same 300 modules as hundreds before it in this suite. So a test may have
 them forked, with arguments, environment and streams of their own, and as children of the test's process, which learns their
 exit codes and notices those that stay. From there on a command is what ``python -m`` makes of it: its ``__main__`` is run, and its
-end is the interpreter's. That commands start from nothing as well is shown by all that a cluster starts, by the pages of the
-documentation, and by what tests start with paths of their own.
+end is the interpreter's. That commands start from nothing as well is shown by most of tests/cluster, by what ipcluster
+starts, by the pages of the documentation, and by what tests start with paths of their own.
 """
 
 from __future__ import annotations

@@ -208,5 +208,7 @@ def test_a_controller_that_hangs_up_at_once(monkeypatch):
 
     monkeypatch.setattr(RoutedChannel, "send", fail)
     info = ConnectionInfo(kind="client", url="tcp://127.0.0.1:9", exec_key="k" * 32)
-    with pytest.raises(ConnectionLost, match=r"tcp://127\.0\.0\.1:9 hung up at once: the handshake failed"):
+    with pytest.raises(
+        ConnectionLost, match=r"tcp://127\.0\.0\.1:9 hung up at once: the handshake failed\. Is it running"
+    ):
         Link.connect(info)

@@ -34,7 +34,7 @@ def test_who_waited_on_a_file_that_is_gone_has_nothing(tmp_path, monkeypatch):
         if not locked:
             path.unlink()  # by whoever had it until then
         locked.append(fd)
-        real(fd)
+        return real(fd)
 
     monkeypatch.setattr(room, "_lock", late)
     lock = StartLock(path)
@@ -43,6 +43,21 @@ def test_who_waited_on_a_file_that_is_gone_has_nothing(tmp_path, monkeypatch):
     with pytest.raises(TakenError):
         StartLock(path)
     lock.release()
+
+
+def test_who_is_refused_for_a_file_that_is_gone_by_then_tries_again(tmp_path, monkeypatch):
+    """Whoever had it has let go, as one does that only looks for what the dead have left."""
+    from enginery.net import start_lock as room
+
+    path, real = tmp_path / "lock", room._lock
+
+    def refuse(_fd):
+        monkeypatch.setattr(room, "_lock", real)
+        path.unlink()
+        return False
+
+    monkeypatch.setattr(room, "_lock", refuse)
+    StartLock(path).release()
 
 
 def test_of_a_process_that_was_killed_nothing_is_in_the_way(tmp_path):

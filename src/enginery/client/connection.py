@@ -34,6 +34,10 @@ log = logging.getLogger("enginery.client")
 
 #: Heartbeats a controller may miss until the connection counts as lost.
 MISSES: Final = 10
+#: What to do where nobody answers, and nothing more is known of why.
+LOOK: Final = (
+    "Is it running? `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
+)
 #: How long callbacks may take when the link is closed, in seconds.
 LAST_CALLS: Final = 1.0
 
@@ -86,7 +90,7 @@ class Connection:
         try:
             link = cls(info, session)
         except ChannelClosed as error:
-            msg = f"The controller at {quoted(info)} hung up at once: {error}"
+            msg = f"The controller at {quoted(info)} hung up at once: {error}. {trouble() or LOOK}"
             raise ConnectionLost(msg) from error
         except OSError as error:
             msg = (
@@ -120,10 +124,7 @@ class Connection:
         if welcome is None:
             who = f"controller pid {self.info.pid} on {self.info.location or 'this host'}"
             what = self._lost or f"Nothing answered within {timeout:g} s"
-            why = trouble() or (
-                "Is it running? `ipcluster list` shows clusters; an old connection file is replaced when a cluster starts."
-            )
-            msg = f"{what} ({who}, dialled at {where}). {why}"
+            msg = f"{what} ({who}, dialled at {where}). {trouble() or LOOK}"
             raise TimeoutError(msg) if answered is False else ConnectionLost(msg)
         self.number = welcome.number
         self._settle_in(welcome)

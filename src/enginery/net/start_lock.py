@@ -6,6 +6,7 @@ Held by the system for as long as the process lives, so that one that is killed 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -35,15 +36,21 @@ class StartLock:
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                _lock(fd)
-                # Whoever had it before may have removed the file that was opened here.
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(fd), self.path.stat()):
+                is_had = _lock(fd)
+                if self._is_there(fd):
+                    if is_had:
                         return fd
+                    raise TakenError(errno.EWOULDBLOCK, "another process has this lock", str(self.path))
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)
+            os.close(fd)  # whoever had it has removed the file that was opened here
+
+    def _is_there(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(fd), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Let others have it. The second time it does nothing."""
@@ -66,14 +73,16 @@ def remove_abandoned(path: Path) -> None:
             StartLock(path).release()
 
 
-def _lock(fd: int) -> None:
+def _lock(fd: int) -> bool:
+    """Take the lock. False if somebody else has it."""
     try:
         import fcntl  # not everywhere
     except ImportError:
-        return
+        return True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise TakenError(*error.args) from error
+    except BlockingIOError:
+        return False
     except OSError:
-        return  # a file system without locks: then only the connection files tell
+        pass  # a file system without locks: then only the connection files tell
+    return True
