@@ -17,6 +17,7 @@ import enginery as ipp
 cluster = ipp.Cluster(n=4)
 rc = cluster.start_and_connect_sync()
 view = rc[:]
+%pxconfig --progress-after 60  # no bar of a slow machine among the outputs
 """
 
 CELLS = {
@@ -45,7 +46,7 @@ display(HTML('first')); display(HTML('second of %i' % engine_id))
     "local": "%%px --local\nhere = 'engine_id' in globals()\nprint(here)",
     "config": "%pxconfig --noblock --targets 1 --progress-after -1",
     "configured": "%px engine_id",
-    "back": "%pxconfig --block -t all --progress-after 2",
+    "back": "%pxconfig --block -t all --progress-after 60",
     "autopx on": "%autopx",
     "on engines": "mine = engine_id\nprint('engine', mine)",
     "autopx off": "%autopx",
