@@ -178,6 +178,6 @@ def warm():
     if sys.platform != "linux":
         yield None
         return
-    started = Warm()
+    started = Warm.started()
     yield started
     started.stop()
