@@ -287,7 +287,7 @@ class TestWhereTheControllerListens:
 
 @posix_only
 def test_two_processes_that_start_engines_keep_each_others_in_the_file(make, tmp_path):
-    cluster = make(cluster_id="one")
+    cluster = make(engines="steady_engines", cluster_id="one")  # those that hear nothing from a controller shall stay
     cluster.start_controller_sync()
     mine = cluster.start_engines_sync(1)
     other = Cluster.from_file(cluster.cluster_file, config=cluster.config)
