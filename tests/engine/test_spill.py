@@ -89,6 +89,19 @@ def test_one_that_is_read_meanwhile_is_not(loop, pipes, spill, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_words_that_were_read_before_the_end_are_logged_if_their_task_was_running(loop, pipes, capfd):
+    pipes.words.keep(7, b"read, ")
+    os.write(pipes.writing[1], b"unread\n")
+    Spill(pipes, loop.selector, loop.after).close({7, -1})
+    assert capfd.readouterr().err == "read, unread\n"
+
+
+def test_words_of_a_task_that_has_ended_are_not(loop, pipes, capfd):
+    pipes.words.keep(7, b"said long ago\n")
+    Spill(pipes, loop.selector, loop.after).close({8, -1})
+    assert capfd.readouterr().err == ""
+
+
 def test_last_words_are_logged(loop, pipes, capfd):
     spill = Spill(pipes, loop.selector, loop.after)
     os.write(pipes.writing[1], b"last words\n")

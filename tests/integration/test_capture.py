@@ -151,11 +151,17 @@ def test_a_subprocess_that_never_stops_does_not_keep_the_task_from_ending(rc):
     rc[0].apply_async(end, pid).get(PATIENCE)
 
 
-def test_last_words_of_c_code_are_in_the_log(tmp_path):
+@pytest.mark.parametrize("is_read", [False, True])
+def test_last_words_of_c_code_are_in_the_log(tmp_path, is_read):
     def crash():
         import ctypes
+        import fcntl
+        import termios
 
-        ctypes.PyDLL(None).write(2, b"corrupted double-linked list\n", 29)
+        library = ctypes.CDLL if is_read else ctypes.PyDLL  # which keeps other threads from running
+        library(None).write(2, b"corrupted double-linked list\n", 29)
+        while is_read and any(fcntl.ioctl(2, termios.FIONREAD, bytes(4))):
+            pass
         ctypes.string_at(0)
 
     with Cluster(n=1, profile_dir=str(tmp_path / "profile_x")) as rc:

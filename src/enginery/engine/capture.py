@@ -23,6 +23,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
+from enginery.engine.last_words import LastWords
+
 if sys.platform == "linux":  # elsewhere this file can be imported, and that is all
     import fcntl
 
@@ -41,10 +43,11 @@ _LINE_BUFFERED: Final = 1  # _IOLBF of glibc and musl
 
 
 class Pipes(NamedTuple):
-    """Reading and writing ends for both streams."""
+    """Reading and writing ends for both streams, and what was read last."""
 
     reading: tuple[int, int]
     writing: tuple[int, int]
+    words: LastWords
 
     def close(self) -> None:
         """Let go of all of them."""
@@ -81,7 +84,7 @@ def make_pipes() -> Pipes:
         os.set_blocking(reading, False)
         with contextlib.suppress(OSError):  # beyond what this user may have; then it keeps its usual size
             fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, CAPACITY)
-    return Pipes((pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]))
+    return Pipes((pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]), LastWords())
 
 
 class Capture:
@@ -101,7 +104,7 @@ class Capture:
         for number, writing in enumerate(pipes.writing, 1):
             os.dup2(writing, number)
             os.close(writing)
-        self._reading = pipes.reading
+        self._pipes = pipes
         self._flush_c = _c_streams()
         for stream in (sys.__stdout__, sys.__stderr__):
             if isinstance(stream, io.TextIOWrapper):
@@ -110,7 +113,7 @@ class Capture:
 
     def start(self, outputs: Outputs) -> None:
         """Have what comes out of the pipes put among ``outputs``."""
-        reader = _Reader(outputs, self._reading)
+        reader = _Reader(outputs, self._pipes)
         outputs.read, outputs.unread, outputs.flush_c = reader.read, reader.watch.poll, self._flush_c
         threading.Thread(target=reader.attend, name="enginery-engine-output", daemon=True).start()
 
@@ -123,12 +126,13 @@ class Capture:
 class _Reader:
     """Reads both pipes."""
 
-    def __init__(self, outputs: Outputs, reading: tuple[int, int]) -> None:
+    def __init__(self, outputs: Outputs, pipes: Pipes) -> None:
         self.watch = select.epoll(sizehint=2)
         self._outputs = outputs
+        self._words = pipes.words
         decoders = [codecs.getincrementaldecoder("utf-8")("replace") for _ in KINDS]
-        self._pipes = list(zip(KINDS, reading, decoders, strict=True))
-        for descriptor in reading:
+        self._pipes = list(zip(KINDS, pipes.reading, decoders, strict=True))
+        for descriptor in pipes.reading:
             self.watch.register(descriptor, select.EPOLLIN)
 
     def attend(self) -> None:
@@ -159,6 +163,8 @@ class _Reader:
                     self.watch.unregister(descriptor)
                     self._pipes.remove(pipe)
                     break
+                if self._outputs.task >= 0:
+                    self._words.keep(self._outputs.task, data)
                 if text := decoder.decode(data):
                     self._outputs.overheard(kind, text)
                 if len(data) < BLOCK:

@@ -97,7 +97,7 @@ class Engine:
     def tidy(self, code: int) -> None:
         """Let go of what came with it. Of a process that was started (not forked) that is more: nobody else does."""
         if self.spill is not None:
-            self.spill.close()
+            self.spill.close({self.cell.balanced, self.cell.direct} if code < 0 else ())
         if self.process is not None:
             self.process.returncode = code
             if self.process.stdin is not None:

@@ -1,7 +1,7 @@
 """The host's hold on the pipes that capture an engine's output: for last words, and for pipes that run over.
 
 What C code wrote just before it killed the process ("double free or corruption") is still in the pipe when the engine is
-gone. And while C code holds the interpreter, the engine cannot read: when the pipe is full, such code would wait for
+gone, or in ``engine.last_words`` if it had been read and not sent. And while C code holds the interpreter, the engine cannot read: when the pipe is full, such code would wait for
 ever for a reader that waits for it. In both cases the host reads, and writes what it finds to its log.
 
 The host looks at a pipe at most once a second, and only while something is written to it.
@@ -24,7 +24,7 @@ if sys.platform == "linux":  # elsewhere nothing is captured
     import termios
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from enginery.engine.capture import Pipes
 
@@ -44,6 +44,7 @@ class Spill:
         """``after(seconds, call)`` has something called later."""
         self._selector = selector
         self._after = after
+        self._words = pipes.words
         self._pending = dict.fromkeys(pipes.reading, 0)
         self._limits = {each: int(fcntl.fcntl(each, fcntl.F_GETPIPE_SZ) * FULL) for each in pipes.reading}
         for descriptor in pipes.reading:
@@ -52,8 +53,13 @@ class Spill:
     def __repr__(self) -> str:
         return f"<Spill {'open' if self._pending else 'closed'}>"
 
-    def close(self) -> None:
-        """The engine is gone: log what it has left, and let go."""
+    def close(self, running: Collection[int] = ()) -> None:
+        """The engine is gone: log what it has left, and let go.
+
+        If it was killed, the tasks of ``running`` may have been: then what was read of theirs is logged, too, for
+        nobody knows whether it was sent.
+        """
+        _log(self._words.of(running))
         for descriptor in self._pending:
             with contextlib.suppress(KeyError):  # it is being looked at anyway
                 self._selector.unregister(descriptor)
@@ -104,5 +110,9 @@ def _pour(descriptor: int) -> None:
             return
         if not data:
             return
-        with contextlib.suppress(OSError):  # the log is full or gone
-            os.write(2, data)
+        _log(data)
+
+
+def _log(data: bytes) -> None:
+    with contextlib.suppress(OSError):  # the log is full or gone
+        os.write(2, data)
