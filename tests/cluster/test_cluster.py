@@ -240,6 +240,16 @@ def test_a_client_needs_a_controller(make):
         make(cluster_id="nobody").connect_client_sync()
 
 
+@posix_only
+def test_connecting_to_a_controller_that_was_killed(make):
+    cluster = make(cluster_id="one")
+    cluster.start_controller_sync()
+    os.kill(cluster.controller.pid, signal.SIGKILL)
+    assert cluster.controller.join(30)
+    with pytest.raises(LauncherError, match=r"^The controller ended before it was connected to \(killed by SIGKILL\)"):
+        cluster.connect_client_sync()
+
+
 def test_arguments(tmp_path):
     cluster = Cluster(profile_dir=str(tmp_path), cluster_id="x", engines="local", n=0)
     assert repr(cluster) == f"<Cluster(cluster_id='x', profile_dir={str(tmp_path)!r})>"

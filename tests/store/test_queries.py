@@ -108,6 +108,11 @@ def test_less_and_greater_differ():
     assert found(gte=2) == found(ge=2) == [2, 3, 4]
 
 
+@pytest.mark.parametrize("condition", [{"$ge": 1, "$gte": 0}, {"$gte": 0, "$ge": 1}, {"$gte": 1, "$ge": 0}])
+def test_an_operator_by_both_of_its_names(condition):
+    assert [number for number in range(3) if Query({"engine_id": condition}).matches({"engine_id": number})] == [1, 2]
+
+
 def test_all_keys_have_to_match():
     """In the original only the last value counted."""
     query = Query({"status": "ok", "queue": "mux", "engine_id": {"$in": [0, 1]}})

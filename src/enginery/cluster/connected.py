@@ -61,6 +61,8 @@ class ConnectedCluster(KnownCluster):
     def _client_info(self) -> ConnectionInfo:
         info = self._connection_info().get("client")
         if info is None:
+            if self.controller is not None and self.controller.state == "after":
+                raise self.controller.failure("ended before it was connected to")
             msg = f"The controller of {self!r} does not run. Start it with start_cluster() or start_controller()."
             raise LauncherError(msg)
         return info

@@ -122,7 +122,8 @@ def _operators(key: str, condition: Any) -> dict[str, Any]:
     for name in names:
         if name not in _TESTS:
             raise ValueError(f"The condition on {key!r} has no operator {name!r}. There are: {', '.join(_TESTS)}.")
-    return {_SAME.get(name, name): condition[name] for name in names}
+    # Where an operator is there by both of its names, both of its values count.
+    return {name if _SAME.get(name) in names else _SAME.get(name, name): condition[name] for name in names}
 
 
 def _test(key: str, name: str, value: Any) -> Test:
