@@ -17,7 +17,7 @@ test: $(VENV)/.ready-dev
 # Against real services (sshd on hosts of their own …), which are installed first: Debian or Ubuntu, as root.
 services: $(VENV)/.ready-dev
 	tests/services/install.sh
-	$(BIN)/python -m pytest tests/services -p no:xdist -o faulthandler_timeout=150
+	$(BIN)/python -m pytest tests/services -p no:xdist
 
 # The same against a real HTCondor, which takes 300 MB of another Debian release: apart from the rest, and not for every change.
 condor: $(VENV)/.ready-dev
