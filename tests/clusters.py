@@ -39,8 +39,7 @@ class Quick:
         self.plainly = plainly
 
     def __call__(self, command, *, environment, output, pipe_stdin=False, pass_fds=(), stdout=None):
-        is_program = list(command[:2]) == [sys.executable, "-m"]
-        if stdout is not None or not is_program or not self.warm.is_mine:
+        if stdout is not None or list(command[:2]) != [sys.executable, "-m"]:
             return self.plainly(
                 command, environment=environment, output=output, pipe_stdin=pipe_stdin, pass_fds=pass_fds, stdout=stdout
             )

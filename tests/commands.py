@@ -178,6 +178,6 @@ def warm():
     if sys.platform != "linux":
         yield None
         return
-    started = Warm.started()
+    started = Warm()
     yield started
     started.stop()

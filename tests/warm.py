@@ -3,8 +3,8 @@
 Half of what a command's process does is to import the same 300 modules as hundreds before it in this suite. So a test may have
 them forked, with arguments, environment and streams of their own, and as children of the test's process, which learns their
 exit codes and notices those that stay. From there on a command is what ``python -m`` makes of it: its ``__main__`` is run, and its
-end is the interpreter's. What ipcluster starts is forked in the same way. That commands start from nothing as well is shown by
-most of tests/cluster, by the pages of the documentation, and by what tests start with paths of their own.
+end is the interpreter's. That commands start from nothing as well is shown by most of tests/cluster, by what ipcluster
+starts, by the pages of the documentation, and by what tests start with paths of their own.
 """
 
 from __future__ import annotations
@@ -38,11 +38,8 @@ IMPORTED = (
     "enginery.engine.host",
     "enginery.net.reach",
     "numpy",
-    "clusters",
     "pytest",
 )
-#: The command whose own commands are forked as well.
-STARTER = "enginery.cluster"
 #: numpy shall start no threads: a host forks its engines only where there are none.
 ALONE = {"OPENBLAS_NUM_THREADS": "1"}
 PR_SET_CHILD_SUBREAPER = 36
@@ -92,29 +89,17 @@ class Child:
 class Warm:
     """The process that has imported everything. Thread-safe."""
 
-    def __init__(self, begin):
-        """``begin`` starts it, with its end of a connection, and returns what can be waited for."""
+    def __init__(self):
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MOST)
-            self._process = begin(self._control, theirs)
-        self._owner = os.getpid()
-
-    @classmethod
-    def started(cls):
-        """One that is started from nothing."""
-        return cls(start_warm)
-
-    @classmethod
-    def forked(cls):
-        """One that this process is forked into, which has imported everything itself."""
-        return cls(fork_warm)
-
-    @property
-    def is_mine(self):
-        """Whether this process is the one that made it, and so can be the parent of what it forks."""
-        return os.getpid() == self._owner
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", __file__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **ALONE},
+                pass_fds=[theirs.fileno()],
+            )
 
     def start(self, module, argv, environment, descriptors, *, session=False):
         """Start ``python -m module``, with ``descriptors`` by the numbers that they are to have; in a ``session`` of its own?"""
@@ -142,43 +127,16 @@ def adopting():
         libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def start_warm(_ours, theirs):
-    return subprocess.Popen(
-        [sys.executable, "-u", __file__, str(theirs.fileno())],
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **ALONE},
-        pass_fds=[theirs.fileno()],
-    )
-
-
-def fork_warm(ours, theirs):
-    pid = os.fork()
-    if pid:
-        return Child(pid)
-    ours.close()
-    os.setsid()  # Ctrl-C is for the command
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(nowhere, fd)
-    os.close(nowhere)
-    become(*serve(theirs))
-    sys.exit()
-
-
-def prepare():
-    """Import everything."""
+def serve(control):
+    """Fork a process for each order. Returns in those: what they are to be."""
     for name in IMPORTED:
         __import__(name)
     gc.collect()
     gc.freeze()
-
-
-def serve(control):
-    """Fork a process for each order. Returns in those: what they are to be."""
     while True:
         order, received, _, _ = socket.recv_fds(control, MOST, 10)
         if not order:
-            os._exit(0)
+            sys.exit()
         pid = fork_sibling()
         if pid == 0:
             control.close()
@@ -207,14 +165,6 @@ def fork_sibling():
     return pid
 
 
-def start_quickly(warm):
-    """Have this process fork the programs of its clusters."""
-    from clusters import Quick
-    from enginery.cluster.launchers.process import LocalProcess
-
-    LocalProcess.start = Quick(warm, LocalProcess.start)
-
-
 def paths_in(environment):
     return list(filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)))
 
@@ -236,12 +186,9 @@ def become(order, received):
     os.environ.update(order["environment"])
     sys.path[: 1 + len(before)] = [order["folder"], *paths_in(os.environ)]
     random.seed()
-    if order["module"] == STARTER:
-        start_quickly(Warm.forked())
     sys.argv = ["-m", *order["argv"]]
     runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    prepare()
     become(*serve(socket.socket(fileno=int(sys.argv[1]))))
